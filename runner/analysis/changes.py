@@ -20,6 +20,7 @@ from typing import NamedTuple
 from runner.analysis.comparison import OF_MOMENTS, claimed_together, cost_of, objection
 from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES, CellKey, label, values_of
+from runner.config.schema import Compare
 from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
@@ -37,6 +38,7 @@ NOTABLE = {
     "peak_memory_bytes": (2**20, 1.5),
     "saved_bytes": (1, 1.0),
     "page_faults": (256, 1.5),
+    "instructions": (1, 1.01),
 }
 """Columns whose change is named, from which value on, and from which factor on."""
 
@@ -70,6 +72,11 @@ class Change(CellKey):
         changed: what else changed, such as ``status ok to crashed; gradient pass to fail``.
         became_wrong: whether the cell, or a check of it, fails and did not before.
         is_slower: whether it is surely slower by more than the gate allows.
+        before_instructions: machine instructions of a call, the fewest of the earlier runs.
+        after_instructions: the same of the later runs.
+        instructions_ratio: after_instructions / before_instructions: above 1 it became more; blank
+            where they were not counted on both sides, and by the same.
+        has_more_instructions: whether they became more by more than the gate allows.
     """
 
     size: str
@@ -91,6 +98,10 @@ class Change(CellKey):
     changed: str | None = None
     became_wrong: bool = False
     is_slower: bool = False
+    before_instructions: int | None = None
+    after_instructions: int | None = None
+    instructions_ratio: float | None = None
+    has_more_instructions: bool = False
 
     @property
     def label(self) -> str:
@@ -102,7 +113,13 @@ Runs = Sequence[Sequence[BenchmarkRow]]
 
 
 def changes(
-    before: Runs, after: Runs, *, margin: float, slower_than: float, pairs: Pairs | None = None
+    before: Runs,
+    after: Runs,
+    *,
+    margin: float,
+    slower_than: float,
+    more_instructions: float = Compare.more_instructions,
+    pairs: Pairs | None = None,
 ) -> list[Change]:
     """Each cell of either side, in the order of the later runs; those that are gone come last.
 
@@ -111,6 +128,7 @@ def changes(
         after: the same of the later side.
         margin: the smallest relative difference that counts.
         slower_than: the relative difference from which on a cell is named by the gate.
+        more_instructions: the same of counted instructions.
         pairs: the visits of cells that both sides took in turn.
     """
     earlier, later = _by_cell(before), _by_cell(after)
@@ -121,7 +139,11 @@ def changes(
     }
     spread = _spread(list(sides.values()))
     found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
-    return _gated(claimed_together(found), slower_than)
+    counted = [
+        _counted(change, *pair, more_instructions)
+        for change, pair in zip(found, sides.values(), strict=True)
+    ]
+    return _gated(claimed_together(counted), slower_than)
 
 
 class _Side(NamedTuple):
@@ -222,6 +244,23 @@ def _paired(change: Change, pairs: Pairs | None, margin: float) -> Change:
     return replace(said, adjusted_p=ratio.p_value, verdict=verdict_of(low, high, margin))
 
 
+def _counted(change: Change, before: _Side, after: _Side, allowed: float) -> Change:
+    """A change with the fewest instructions of each side, which hardly vary between moments."""
+    old, new = _fewest(before.rows), _fewest(after.rows)
+    said = replace(change, before_instructions=old[0], after_instructions=new[0])
+    if not old[0] or not new[0] or old[1] != new[1]:
+        return said
+    ratio = new[0] / old[0]
+    return replace(said, instructions_ratio=ratio, has_more_instructions=ratio > 1 + allowed)
+
+
+def _fewest(rows: Sequence[BenchmarkRow]) -> tuple[int | None, str | None]:
+    """The fewest instructions of rows, by what counted them in the last; and that."""
+    counts = [(row.instructions, row.instructions_by) for row in rows if row.instructions]
+    by = counts[-1][1] if counts else None
+    return min((count for count, counter in counts if counter == by), default=None), by
+
+
 def _tail(distance: float, deviation: float) -> float:
     """How likely chance alone lies so far from the truth, to one side."""
     return NORMAL.cdf(-distance / deviation) if deviation else float(distance <= 0)
@@ -268,6 +307,9 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             said.append(f"{name} {old or 'blank'} to {new or 'blank'}")
+
+    if (old := before.instructions_by) and (new := after.instructions_by) and old != new:
+        said.append(f"instructions_by {old} to {new}")
 
     # numbers that are never twice the same have to differ by more than they do for no reason
     for name, (least, factor) in NOTABLE.items():

@@ -158,7 +158,7 @@ def _declared(definition: Operation | Case) -> str:
 def _timed(timing: Timing) -> str:
     """How it is timed, whether or not it may be visited again, or asked for more."""
     unasked = [name for name in ("check", "energy_s") if not getattr(timing, name)]
-    return _text_of(timing, [*unasked, "profile"], revisit_share=None)
+    return _text_of(timing, [*unasked, "profile", "counts"], revisit_share=None)
 
 
 def _text_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,15 @@ class Cluster:
                 f"cluster={self.name} needs packages that are not here: "
                 f"pip install 'opsweep[{self.name}]'"
             )
-        if any(cell.timing.profile for cell in cells):
-            # they would lie in folders of the nodes, which are gone when a job has ended
+        # traces would lie in folders of the nodes, which are gone when a job has ended; and nodes
+        # have no process that counts
+        asked = {
+            "profile=true": any(cell.timing.profile for cell in cells),
+            "counts=instructions": any(cell.timing.counts for cell in cells),
+        }
+        for word in compress(asked, asked.values()):
             raise ConfigError(
-                f"timing.profile=true goes without a cluster, and this is cluster={self.name}; "
+                f"timing.{word} goes without a cluster, and this is cluster={self.name}; "
                 "leave one of the two out"
             )
         one_of_each = {id(cell.definition): cell for cell in cells}

@@ -33,6 +33,7 @@ OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
 EXPORTS = ("github_action_benchmark", "pytest_benchmark")  # runner/report/export.py makes them
 CHECKS = ("profiler",)
+COUNTS = ("instructions",)
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DEFAULT_BASELINE = {"device": "cpu"}
@@ -48,6 +49,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "limit.memory_bytes": (1, 2**60),
     "compare.processes": (1, 1_000),
     "compare.slower_than": (0, 100),
+    "compare.more_instructions": (0, 100),
     "compare.unclear_exit": (0, 255),
     "stop_after": (1, LONGEST_S),
     "report.same_within": (0, 100),
@@ -89,6 +91,9 @@ class Timing:
     energy_s: float | None = None
     # whether a trace of some calls is left in the cell's folder, with what takes most of their time
     profile: bool = False
+    # what of a call is counted beside its time: instructions (on the CPU with one thread, by the
+    # processor or else by Valgrind); None: nothing
+    counts: str | None = None
 
 
 @dataclass
@@ -152,6 +157,7 @@ class Compare:
     # ``timing.max_time_s`` is below 1 s
     processes: int | None = None
     slower_than: float = 0.05  # the relative difference that gates call a failure
+    more_instructions: float = 0.01  # the same of counted instructions
     unclear_exit: int = 4  # their exit code where too few cells could have shown such a difference
 
     @classmethod
@@ -250,8 +256,9 @@ def check_values(values: dict[str, Any]) -> None:
     check_report(values["report"])
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
     _one_of("trace.passes", values["trace"]["passes"], PASSES)
-    if values["timing"]["check"] is not None:
-        _one_of("timing.check", values["timing"]["check"], CHECKS)
+    for key, allowed in (("check", CHECKS), ("counts", COUNTS)):
+        if values["timing"][key] is not None:
+            _one_of(f"timing.{key}", values["timing"][key], allowed)
     _one_of("output", values["output"], OUTPUTS)
     for axis in AXES.values():
         if axis.choices:

@@ -16,6 +16,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, process_count, rounds_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, tell
+from runner.execute.counting_worker import CountingWorker
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, identity_of
 from runner.execute.turns import Plan, TurnsOutcome
@@ -90,6 +91,7 @@ class CellRunner:
     def __init__(self, on_begin: Callable[[], None], worker: Worker | None = None) -> None:
         self._on_begin = on_begin
         self.worker = worker or Worker()
+        self._counting = CountingWorker(self.worker.interpreter)
         self._preflight: Preflight | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._under_way: deque[Future[None]] = deque()
@@ -324,8 +326,9 @@ class CellRunner:
         return exit_code
 
     def close(self) -> None:
-        """End the worker."""
+        """End its processes."""
         self.worker.close()
+        self._counting.close()
 
     def _begin(self, process: int) -> None:
         """End the worker where the next cell is to have another process than the last."""
@@ -335,12 +338,12 @@ class CellRunner:
         self._process = process
 
     @contextmanager
-    def _same_code(self) -> Iterator[None]:
+    def _same_code(self, worker: Worker) -> Iterator[None]:
         """Refuse a cell's rows where its worker may have begun with other code than the run did.
 
         A worker that runs keeps the code that it has imported, whatever becomes of the files.
         """
-        begins = not self.worker.is_running
+        begins = not worker.is_running
         if begins:
             self._refuse_edited()
         yield
@@ -373,14 +376,16 @@ class CellRunner:
         return [marked(row, *concurrent) for row in rows], samples
 
     @contextmanager
-    def _holding(self, cells: Sequence[Cell]) -> Iterator[list[bool | None]]:
+    def _holding(
+        self, cells: Sequence[Cell], worker: Worker | None = None
+    ) -> Iterator[list[bool | None]]:
         """Hold the devices of cells that run code as it was; at the end: who else ran on each."""
         # each device once, in an order that all sweeps share: none waits for another that waits
         on_device = {self._prepared.devices.get(cell.device, cell.device): cell for cell in cells}
         locks = [self._lock(device, cell) for device, cell in sorted(on_device.items())]
         concurrent: list[bool | None] = []
         try:
-            with self._same_code():
+            with self._same_code(worker or self.worker):
                 yield concurrent
         finally:
             concurrent += [lock.release() for lock in locks]
@@ -402,6 +407,9 @@ class CellRunner:
         made = {"node": self.environment["node"], "environment": self.environment["id"]}
         rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
+        if cell.timing.counts and process == 1:
+            with self._holding([cell], self._counting):
+                rows = self._counting.with_counts(cell, rows, folder / LOG)
         if process > 1:
             self.wait_for_files()
             rows, samples = _with_earlier(table, rows, samples, process)

@@ -85,6 +85,11 @@ class Interpreter:
         return found
 
     @property
+    def command(self) -> list[str]:
+        """How the program is started."""
+        return [self.python]
+
+    @property
     def variables(self) -> dict[str, str]:
         """The environment variables that it runs with."""
         return {k: v for k, v in {**os.environ, **self.env}.items() if v is not None}
@@ -94,5 +99,5 @@ class Interpreter:
         path = [*([self.path] if self.path else []), os.getcwd()]
         homes = [{n: str(Path(str(sys.modules[n].__file__)).parents[1]) for n in p} for p in LENT]
         given = json.dumps([path, homes, child.fileno()])
-        command, passed = [self.python, "-c", START, given], (child.fileno(),)
+        command, passed = [*self.command, "-c", START, given], (child.fileno(),)
         return Program(command, env=self.variables, stdin=subprocess.DEVNULL, pass_fds=passed)

@@ -13,13 +13,14 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
-from runner.execute.cell_run import is_device_lost, log_rows, run_cell
+from runner.execute.cell_run import LocalRun, is_device_lost, log_rows, run_cell
 from runner.execute.preflight import preflight
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
 from runner.measure.process_tree import children_of
 from runner.measure.switches import Switches
 from runner.rows.columns import packed
+from runner.tasks.benchmark import count
 from runner.tasks.calm import keep_best
 from runner.tasks.in_turn import take_turns
 from runner.tasks.task import TaskResult, WorkerState
@@ -68,6 +69,13 @@ class Service:
         is_spoiled |= self._before.are_other([cell])
         keep_best(self._state)
         return "done", is_spoiled, packed(rows), [] if has_sent else packed(samples)  # sent once
+
+    def count(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
+        """Count the instructions of a call; the answer to the parent, with why there are none."""
+        run = LocalRun(cell, self._state, lambda step: send(("step", step)))
+        counted = run.attempt(count)
+        is_spoiled = self._state.switches.is_spoiled or self._before.are_other([cell])
+        return "done", is_spoiled, counted, "; ".join(str(row.reason) for row in run.failure)
 
     def run_in_turn(
         self,

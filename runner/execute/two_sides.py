@@ -83,6 +83,11 @@ class TwoSides(CellRunner):
             return self._before.write(cell, folder, *written)
         return super().write(cell, folder, *written)
 
+    def close(self) -> None:
+        """As :meth:`CellRunner.close`, on both sides."""
+        self._before.close()
+        super().close()
+
     def judged(self, exit_code: int, report: Report) -> int:
         """The exit code of a comparison of both sides, see :func:`compare_runs`."""
         if not any(self._root.glob("*/results.csv")):

@@ -76,7 +76,7 @@ def serve(connection: Connection) -> None:
             return
         send = partial(_send, connection, number)
         if kind != "prepare":  # whatever the cell prints, importing torch included, is for its log
-            _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
+            _redirect(_open_log(request[1][0] if kind == "run in turn" else request[1]))
         from runner.execute.service import Service  # before the cell's time begins
 
         service = service or Service(lambda log: _redirect(_open_log(log)))
@@ -84,8 +84,9 @@ def serve(connection: Connection) -> None:
             send(service.prepare(*request))
             continue
         send(("begun",))
-        run = service.run if kind == "run" else partial(service.run_in_turn, hear=connection.recv)
-        answer = run(send, *request)
+        in_turn = partial(service.run_in_turn, hear=connection.recv)
+        single = service.count if kind == "count" else service.run
+        answer = (in_turn if kind == "run in turn" else single)(send, *request)
         _redirect(os.dup(silence))
         send(answer)
 

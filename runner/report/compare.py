@@ -48,6 +48,7 @@ class Comparison:
         environments: a line for each thing that is not the same in both environments.
         across: whether the sides were measured on different machines.
         slower_than: what the gate allows.
+        more_instructions: what it allows of counted instructions.
         failed: whether a cell or a check of the later side failed.
         last: the last run of the later side.
         file: the name of the table.
@@ -58,6 +59,7 @@ class Comparison:
     environments: Sequence[str]
     across: bool
     slower_than: float
+    more_instructions: float
     failed: bool
     last: Run
     file: str
@@ -71,6 +73,16 @@ class Comparison:
     def wrong(self) -> list[Change]:
         """The cells that fail now and did not before."""
         return [change for change in self.changes if change.became_wrong]
+
+    @property
+    def more(self) -> list[Change]:
+        """The cells whose calls have more instructions than the gate allows."""
+        return [change for change in self.changes if change.has_more_instructions]
+
+    @property
+    def failing(self) -> list[Change]:
+        """All these cells, each once."""
+        return list(dict.fromkeys([*self.slower, *self.wrong, *self.more]))
 
     @property
     def can_see(self) -> bool:
@@ -98,8 +110,9 @@ def compare_runs(
         quiet: whether the table is not printed.
 
     Returns:
-        the exit code: 3 where something became slower or wrong, 1 where something fails as it did
-        before, ``compare.unclear_exit`` where too few cells could have shown what is asked, or 0.
+        the exit code: 3 where something became slower or wrong or has more instructions, 1 where
+        something fails as it did before, ``compare.unclear_exit`` where too few cells could have
+        shown what is asked, or 0.
 
     Raises:
         ConfigError: a folder cannot be compared; nothing was written.
@@ -125,7 +138,7 @@ def compare_runs(
     for note in _notes(found, ENGLISH):
         print(printable(note))
     print(f"{counted(len(found.changes), 'cell')} in {shown_path(table)}", flush=True)
-    if found.slower or found.wrong:
+    if found.failing:
         return SLOWER
     if found.failed:
         return 1
@@ -151,6 +164,7 @@ def comparison_of(
         [_benchmarks(run) for run in after],
         margin=report.same_within,
         slower_than=settings.slower_than,
+        more_instructions=settings.more_instructions,
         pairs=Pairs(after[-1].pairs) if file == IN_TURN else None,
     )
     summary = summary_of(found, (*ALWAYS_SHOWN, settings.slower_than))
@@ -164,6 +178,7 @@ def comparison_of(
         environment_changes(before[-1].environment, after[-1].environment),
         across,
         settings.slower_than,
+        settings.more_instructions,
         failed=exit_code(list(rows), strict=False) != 0,
         last=after[-1],
         file=file,
@@ -203,6 +218,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     """What a reader has to know, in sentences, the most important first."""
     summary = found.summary
     numbers = {"limit": f"{100 * found.slower_than:g}", "both": summary.both}
+    numbers["more"] = f"{100 * found.more_instructions:g}"
     numbers["where"] = words["compare_across"] if found.across else ""
     notes = []
 
@@ -216,6 +232,8 @@ def _notes(found: Comparison, words: Words) -> list[str]:
         note("slower", cells=_named(found.slower, words))
     if found.wrong:
         note("wrong", cells=_named(found.wrong, words))
+    if found.more:
+        note("more_instructions", cells=_named(found.more, words))
     if not found.slower and found.can_see:
         note("nothing")
     if not found.can_see:
@@ -248,7 +266,7 @@ def _named(found: Sequence[Change], words: Words) -> str:
 
 def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:
     """What the gate says, and the mean of all changes, as the page's large numbers."""
-    failing = [*found.slower, *found.wrong]
+    failing = found.failing
     tone = "wrong" if failing else "right"
     cells = [change.after_cell for change in failing[:NAMED_AT_MOST] if change.after_cell]
     findings = [FindingText(tone, str(len(failing)), "", notes[0], cells)]

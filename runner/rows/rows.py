@@ -161,6 +161,12 @@ class BenchmarkRow(Row):
     aten_calls: str | None = None
     # memory pages of the host that a call is the first to touch, mostly those of its result
     page_faults: int | None = None
+    # machine instructions of a call in its thread, outside the kernel, those of Python and of the
+    # dispatcher too; with timing.counts=instructions, on the CPU with one thread
+    instructions: int | None = None
+    # what counted them, whose counts alone are compared: perf (the processor) or callgrind
+    # (Valgrind, on a processor that it imitates, without AVX-512)
+    instructions_by: str | None = None
     # whether another sweep measured on the same device meanwhile; then ``flags`` has contended too;
     # blank: not known
     concurrent_sweep: bool | None = None

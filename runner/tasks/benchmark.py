@@ -37,6 +37,13 @@ from runner.measure.fingerprint import Fingerprint, fingerprint_of
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
+from runner.measure.instructions import (
+    PERF,
+    CallgrindCounter,
+    Counted,
+    PerfCounter,
+    instructions_of,
+)
 from runner.measure.peaks import above_peak, find_peaks
 from runner.measure.precision import coarser
 from runner.measure.profiler import Profile
@@ -205,6 +212,7 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     ready.readings.timing_ended(ready.call)
     energy, profile = _energy(ready, measured), _profile(ready, measured)
     _write_trace(ready, measured)
+    counted = _counted(ready)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
     timed = TimedCall(
@@ -219,7 +227,7 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
     ran = _fingerprint(ready, timed)
-    row = replace(row, **vars(energy), **vars(profile), **vars(ran))
+    row = replace(row, **vars(energy), **vars(profile), **vars(ran), **vars(counted))
 
     def keep(known: Checked) -> None:
         task.keep(TaskResult([known.put_into(row)], samples))
@@ -231,6 +239,14 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     else:
         checked = check(task, ready.bound, keep, coarser=rougher)
     return TaskResult([_with_own_columns(ready, checked.put_into(row))], samples)
+
+
+def count(task: Task) -> int:
+    """The instructions of a cell's call, in a process that callgrind runs."""
+    ready = prepare(task)
+    task.report_step("counting instructions")
+    toggles = torch._C._valgrind_toggle, torch._C._valgrind_toggle_and_dump_stats
+    return instructions_of(ready.call, CallgrindCounter(*toggles))
 
 
 def _energy(ready: Ready, measured: Measurement) -> Energy:
@@ -268,6 +284,19 @@ def _write_trace(ready: Ready, measured: Measurement) -> None:
         write_trace(ready.call, measured.median_s, *of_device)
     except (RuntimeError, OSError) as error:
         print(f"the profiler leaves no trace: {error}")
+
+
+def _counted(ready: Ready) -> Counted:
+    """The instructions of a call, where they are asked for and this machine counts them itself."""
+    is_alone = ready.task.device.is_cpu and torch.get_num_threads() == 1
+    if ready.task.cell.timing.counts is None or not is_alone:
+        return Counted()
+    ready.task.report_step("counting instructions")
+    try:
+        return Counted(instructions_of(ready.call, PerfCounter()), PERF)
+    except OSError as error:
+        print(f"the processor counts no instructions: {error}")
+        return Counted()
 
 
 def _fingerprint(ready: Ready, timed: TimedCall) -> Fingerprint:

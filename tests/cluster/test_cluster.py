@@ -399,3 +399,20 @@ def test_a_cluster_whose_packages_are_not_here_is_refused_with_what_to_install(
         match=r"cluster.name=rai is unknown \(did you mean 'ray'\?\); allowed: ray, slurm",
     ):
         cluster_of(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [{"profile": True}, {"counts": "instructions"}])
+def test_what_no_node_gives_is_refused_with_a_cluster(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cluster_module.NEEDS, "ray", ())
+    named = OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "ray"}})
+    cluster = cluster_of(named)  # type: ignore[arg-type]
+    assert cluster is not None
+    cluster.check([cell()])
+    ((key, value),) = asked.items()
+    word = f"timing.{key}={str(value).lower()}"
+    with pytest.raises(
+        ConfigError, match=f"{word} goes without a cluster, and this is cluster=ray"
+    ):
+        cluster.check([cell(), cell(timing=asked)])

@@ -56,6 +56,40 @@ def test_the_gate(slower: dict[int, float], words: list[str], code: int, tmp_pat
     assert "11x8" in page and "torch.version 2.1 to 2.2" in page
 
 
+@pytest.mark.parametrize(
+    ("after", "words", "code"),
+    [
+        ((10_101, "callgrind"), [], 3),
+        ((10_101, "callgrind"), ["compare.more_instructions=0.02"], 0),
+        ((10_100, "callgrind"), [], 0),  # as much as it may
+        ((9_000, "callgrind"), [], 0),
+        ((20_000, "perf"), [], 0),  # of another processor than the one that Valgrind imitates
+        ((None, None), [], 0),
+    ],
+)
+def test_a_cell_with_more_instructions_is_named_whatever_its_time(
+    after: tuple[int | None, str | None], words: list[str], code: int, tmp_path: Path
+) -> None:
+    for name, seed in (("old", 1), ("new", 2)):
+        rows = a_run(Random(seed), 0.003)
+        count, by = after if name == "new" else (10_000, "callgrind")
+        rows[3] = replace(rows[3], instructions=count, instructions_by=by)
+        write_rows(saved(tmp_path / name, seed=seed) / "results.csv", rows)
+    found, said = compared(tmp_path, *words)
+    assert found == code
+    sentence = "more than 1 % more machine instructions a call, whatever the times: add 11x8"
+    texts = [said, *((tmp_path / "out" / f"compare.{end}").read_text() for end in ("md", "html"))]
+    assert [sentence in text for text in texts] == [code == 3] * 3
+    table = pd.read_csv(tmp_path / "out" / "compare.csv").set_index("size")
+    assert not table["is_slower"].any() and table["has_more_instructions"].sum() == (code == 3)
+    cell = table.loc["11x8"]
+    assert cell["before_instructions"] == 10_000
+    if by == "callgrind" and count:
+        assert cell["instructions_ratio"] == pytest.approx(count / 10_000)
+    else:
+        assert table["instructions_ratio"].isna().all()
+
+
 def test_a_gate_that_cannot_see_does_not_pass(tmp_path: Path) -> None:
     for name, seed in (("old", 1), ("new", 2)):
         folder = saved(tmp_path / name, seed=seed)
@@ -108,6 +142,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         "job=compare run=new against=damaged": "damaged/results.csv",
         "job=compare run=new against=elsewhere": "the runs are of different machines",
         "job=compare run=new against=old compare.slower_than=-1": "compare.slower_than=-1",
+        "job=compare run=new against=old compare.more_instructions=-1": "more_instructions=-1",
         "run=new against=old": "against= goes with job=compare",
         "-m job=report run=new": "job=report reads runs and cannot be swept",
     }

@@ -1,0 +1,168 @@
+"""Machine instructions of a call, which hardly differ between moments, as its times do.
+
+The processor counts them by Linux's ``perf_event_open``. Where that is not to be had, as in most
+virtual machines, Valgrind's callgrind does, in a process of its own that it runs from the start, on
+a processor that it imitates: it has no AVX-512, so that other kernels may run there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import os
+import platform
+import re
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import NamedTuple
+
+from runner.calls import Thunk
+from runner.garbage import uncollected
+
+PERF, CALLGRIND = "perf", "callgrind"  # what counts
+FOLDER = "OPSWEEP_CALLGRIND"  # the variable of a process under callgrind that names its folder
+WARMING, CALLS, BLOCKS = 3, 100, 3  # calls before, and in each of so many blocks
+LONG_S, LONGEST_S = 0.001, 1.0  # a longer call is a block of its own; the only one
+SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}  # the number of perf_event_open
+ENABLE, DISABLE, RESET = 0x2400, 0x2401, 0x2403  # requests of linux/perf_event.h
+DISABLED, PINNED, WITHOUT_KERNEL, WITHOUT_HYPERVISOR = 1 << 0, 1 << 2, 1 << 5, 1 << 6
+CLOSE_ON_EXEC = 1 << 3
+
+Counter = Callable[[Thunk], int]
+"""Runs something, and counts meanwhile."""
+
+
+class Event(NamedTuple):
+    """What Linux can count, by its numbers in ``linux/perf_event.h``."""
+
+    type: int
+    config: int
+
+
+INSTRUCTIONS = Event(0, 1)
+PAGE_FAULTS = Event(1, 2)  # which is counted where a machine has no counters, too
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Instructions of a call, by the row's columns; None where they are not counted."""
+
+    instructions: int | None = None
+    instructions_by: str | None = None
+
+
+class PerfCounter:
+    """Linux's counter of an event in the code of this thread; OSError where it cannot be had."""
+
+    def __init__(self, event: Event = INSTRUCTIONS) -> None:
+        number = SYSTEM_CALLS.get(platform.machine()) if sys.platform == "linux" else None
+        if number is None:
+            raise OSError(errno.ENOSYS, "perf_event_open is Linux's")
+        flags = DISABLED | PINNED | WITHOUT_KERNEL | WITHOUT_HYPERVISOR
+        wanted = struct.pack("=IIQQQQQIIQ", event.type, 64, event.config, 0, 0, 0, flags, 0, 0, 0)
+        self._system = ctypes.CDLL(None, use_errno=True)
+        whose = map(ctypes.c_long, (0, -1, -1, CLOSE_ON_EXEC))  # this thread, wherever it runs
+        self._file = self._system.syscall(ctypes.c_long(number), ctypes.c_char_p(wanted), *whose)
+        if self._file < 0:
+            raise OSError(ctypes.get_errno(), "perf_event_open")
+
+    def __enter__(self) -> Counter:
+        return self._count
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._file)
+
+    def _count(self, run: Thunk) -> int:
+        self._ask(RESET)
+        self._ask(ENABLE)
+        try:
+            run()
+        finally:
+            self._ask(DISABLE)
+        counted = os.read(self._file, 8)
+        if not counted:
+            raise OSError(errno.EBUSY, "something else has the counter")
+        return int.from_bytes(counted, sys.byteorder)
+
+    def _ask(self, request: int) -> None:
+        self._system.ioctl(self._file, ctypes.c_ulong(request), ctypes.c_ulong(0))
+
+
+def under_callgrind(folder: str) -> list[str]:
+    """What comes before a command whose process is to count, and leaves its files in a folder."""
+    off, own = ("--instr-atstart=no", "--collect-atstart=no"), _prefix(folder)
+    files = f"--callgrind-out-file={folder}/counts", f"--log-file={folder}/log"
+    return ["valgrind", "--tool=callgrind", *off, *files, own]
+
+
+class CallgrindCounter:
+    """Callgrind's counter, in a process that began by :func:`under_callgrind`."""
+
+    def __init__(self, toggle: Thunk, toggle_and_dump: Thunk) -> None:
+        self._toggle, self._toggle_and_dump = toggle, toggle_and_dump  # torch has them
+        self._folder = os.environ[FOLDER]
+
+    def __enter__(self) -> Counter:
+        self._instrument("on")  # without it the process is not as slow
+        return self._count
+
+    def __exit__(self, *error: object) -> None:
+        self._instrument("off")
+
+    def _instrument(self, state: str) -> None:
+        # Valgrind looks for what it is told while the process computes, which needs no ptrace
+        own = _prefix(self._folder), "--max-invoke-ms=0", f"--pid={os.getpid()}"
+        command, silent = ["vgdb", *own, "instrumentation", state], subprocess.DEVNULL
+        told = subprocess.Popen(command, stdout=silent, stderr=silent)
+        while told.poll() is None:
+            pass
+        if told.returncode:
+            raise OSError(errno.EIO, f"vgdb ended with {told.returncode}")
+
+    def _count(self, run: Thunk) -> int:
+        self._toggle()
+        run()
+        self._toggle_and_dump()
+        (path,) = Path(self._folder).glob("counts.*")
+        total = re.search(r"^totals: (\d+)", path.read_text(), re.MULTILINE)
+        path.unlink()
+        if total is None:
+            raise OSError(errno.EIO, "callgrind wrote no total")
+        return int(total[1])
+
+
+def _prefix(folder: str) -> str:
+    return f"--vgdb-prefix={folder}/vgdb"
+
+
+def instructions_of(call: Thunk, counting: PerfCounter | CallgrindCounter) -> int:
+    """Instructions of one call, of the block of calls in which it had the fewest.
+
+    All that this thread does for a call outside the kernel is among them: the operation's kernels,
+    the dispatcher, the allocator and Python's part. What only first calls do is not.
+    """
+    took_s = 0.0
+    for _ in range(WARMING):
+        if took_s <= LONGEST_S:
+            begun = time.perf_counter()
+            call()
+            took_s = time.perf_counter() - begun
+    calls, blocks = 1 if took_s > LONG_S else CALLS, 1 if took_s > LONGEST_S else BLOCKS
+
+    def block() -> None:
+        for _ in repeat(None, calls):
+            call()
+
+    gc.collect()
+    with uncollected(), counting as count:
+        kept = [call() for _ in range(calls)]  # fills what memory is free: what follows gets new
+        fewest = min(count(block) for _ in range(blocks))
+        del kept
+        return round(fewest / calls)
