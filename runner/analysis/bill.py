@@ -188,7 +188,7 @@ class _Writer:
 
         None of these where its own time says little.
         """
-        if is_disturbed(whole.row):
+        if is_disturbed(whole.row) or total.of_model is None:
             return []
         timed = frozenset(entry.name for entry in calls if entry.cost is not None)
         shares = whole.within.shares(whole.total_s, total.of_model or 0.0, timed)
@@ -241,11 +241,11 @@ class _Writer:
             missing=sum(entry.count for entry in calls if entry.cost is None),
         )
         if whole and timed:
+            # their times on their own are of other moments, and would say something else
             of_model = self._rounds.ratio(timed, whole)
-            shown = of_model or Estimate(sum(e.total_s for e in timed) / whole[0].total_s)
-            line = replace(
-                line, of_model=shown.value, of_model_low=shown.low, of_model_high=shown.high
-            )
+            if of_model is not None:
+                line = replace(line, of_model=of_model.value, of_model_low=of_model.low)
+                line = replace(line, of_model_high=of_model.high)
 
         # against the baseline, of the calls that both sides have
         both = [entry for entry in timed if entry.call in base_of]

@@ -43,8 +43,14 @@ def run_in_turn(
         whether the process has to be replaced, as one that lost a device, and what came of it; None
         where it has: what the other sides had there is gone too, or they were disturbed.
     """
+    in_turns = False
+
+    def told(side: int, step: str) -> None:
+        # what one says while they take turns, as that it waits, is charged to none of them
+        report_step(ALL_SIDES if in_turns else side, step)
+
     sides = [
-        _Side(cell, state, partial(report_step, side), folder=folder)
+        _Side(cell, state, partial(told, side), folder=folder)
         for side, (cell, folder) in enumerate(zip(cells, folders, strict=True))
     ]
     try:
@@ -53,7 +59,9 @@ def run_in_turn(
         # what a side does to the process would be in the others' times too
         if state.switches.is_spoiled:
             return True, None
+        in_turns = True
         pairs = _visit(sides, plan, report_step, take_turns)
+        in_turns = False
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:
         for side in sides:
