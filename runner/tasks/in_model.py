@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 from runner.calls import Thunk
 from runner.calls.bound_operation import outputs_of
 from runner.measure.page_faults import Probe, Touched, fault_s, is_counted, touched
-from runner.tasks.trace import NO_CALLS, Recorder
+from runner.tasks.recorder import NO_CALLS, Recorder
 
 ROUNDS = 20  # at most, of three passes each
 FEWEST_ROUNDS = 3
@@ -194,6 +194,25 @@ def times_in_model(
         calls={name: median(shares[name] for shares in of_calls) for name in of_calls[0]},
         flow=flow,
     )
+
+
+def share_of_calls(
+    call: Thunk, order: Sequence[str], names: Collection[str], rounds: int
+) -> float | None:
+    """The share of a pass that the calls of these names take, at most 1.
+
+    ``order`` has the names of all calls of a pass; None where a pass makes others.
+    """
+    shares = []
+    for _ in range(rounds):
+        pass_s, watch = touched(call).seconds, _Times(again=False)
+        with watch:
+            call()
+        if len(watch.first) != len(order):
+            return None
+        timed = zip(order, watch.first, strict=True)
+        shares.append(sum(one.seconds for name, one in timed if name in names) / pass_s)
+    return min(1.0, median(shares))
 
 
 @dataclass(frozen=True)
