@@ -18,7 +18,7 @@ from tests.conftest import Runner, make_runner
 from tests.support.commands import answers
 from tests.support.factories import cell
 
-QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
+QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01", "timing.patience_s=0")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
 
 

@@ -19,7 +19,14 @@ from tests.conftest import ROOT
 
 STATE = WorkerState()
 """What the cells of a test process find out once, as those of a worker do."""
-QUICK = Timing(precision=0.05, max_time_s=0.05, min_samples=5, max_samples=200, warmup_s=0.01)
+QUICK = Timing(
+    precision=0.05,
+    max_time_s=0.05,
+    min_samples=5,
+    max_samples=200,
+    warmup_s=0.01,
+    patience_s=0.0,  # tests do not wait for a calm moment
+)
 PATIENT = Limit(time_s=900)
 """The check of a gradient has a share of it, and a machine may be busy."""
 

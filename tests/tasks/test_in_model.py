@@ -12,7 +12,7 @@ from runner.tasks.in_model import times_in_model
 from tests.support.factories import ran
 
 SLEEP_S = 0.02
-ONCE = Timing(max_time_s=0.1, min_samples=1, max_samples=3, warmup_s=0.0)
+ONCE = Timing(max_time_s=0.1, min_samples=1, max_samples=3, warmup_s=0.0, patience_s=0.0)
 
 
 class Sleepy(nn.Module):

@@ -12,7 +12,7 @@ from runner.tasks import roof as job
 from runner.tasks.task import Task, WorkerState
 from tests.support.factories import cell
 
-ONCE = Timing(precision=1.0, min_samples=1, max_samples=1, warmup_s=0.0)
+ONCE = Timing(precision=1.0, min_samples=1, max_samples=1, warmup_s=0.0, patience_s=0.0)
 CPU = Device(torch.device("cpu"))
 
 
