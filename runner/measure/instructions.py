@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +29,8 @@ from runner.garbage import uncollected
 
 PERF, CALLGRIND = "perf", "callgrind"  # what counts
 FOLDER = "OPSWEEP_CALLGRIND"  # the variable of a process under callgrind that names its folder
-WARMING, CALLS, BLOCKS = 3, 100, 3  # calls before, and in each of so many blocks
-LONG_S, LONGEST_S = 0.001, 1.0  # a longer call is a block of its own; the only one
+WARMING, CALLS, BLOCKS = 10, 10, 3  # calls before, and in each of so many blocks
+LONG_S = 0.1  # seconds; a longer call is made once before, and is the only block
 SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}  # the number of perf_event_open
 ENABLE, DISABLE, RESET = 0x2400, 0x2401, 0x2403  # requests of linux/perf_event.h
 DISABLED, PINNED, WITHOUT_KERNEL, WITHOUT_HYPERVISOR = 1 << 0, 1 << 2, 1 << 5, 1 << 6
@@ -142,27 +143,31 @@ def _prefix(folder: str) -> str:
     return f"--vgdb-prefix={folder}/vgdb"
 
 
+def _nothing() -> None:
+    """What a block without any call makes, whose instructions are no call's."""
+
+
 def instructions_of(call: Thunk, counting: PerfCounter | CallgrindCounter) -> int:
     """Instructions of one call, of the block of calls in which it had the fewest.
 
     All that this thread does for a call outside the kernel is among them: the operation's kernels,
     the dispatcher, the allocator and Python's part. What only first calls do is not.
     """
-    took_s = 0.0
-    for _ in range(WARMING):
-        if took_s <= LONGEST_S:
-            begun = time.perf_counter()
-            call()
-            took_s = time.perf_counter() - begun
-    calls, blocks = 1 if took_s > LONG_S else CALLS, 1 if took_s > LONGEST_S else BLOCKS
+    begun = time.perf_counter()
+    call()
+    is_long = time.perf_counter() - begun > LONG_S
+    calls, blocks = (1, 1) if is_long else (CALLS, BLOCKS)
+    for _ in range(0 if is_long else WARMING):  # Python's own code gets faster in its first calls
+        call()
 
-    def block() -> None:
+    def block(of: Thunk) -> None:
         for _ in repeat(None, calls):
-            call()
+            of()
 
     gc.collect()
     with uncollected(), counting as count:
         kept = [call() for _ in range(calls)]  # fills what memory is free: what follows gets new
-        fewest = min(count(block) for _ in range(blocks))
+        empty = min(count(partial(block, _nothing)) for _ in range(BLOCKS))
+        fewest = min(count(partial(block, call)) for _ in range(blocks))
         del kept
-        return round(fewest / calls)
+        return round((fewest - empty) / calls)

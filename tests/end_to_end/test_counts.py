@@ -12,14 +12,14 @@ from tests.support.commands import answers
 COUNTED = "timing.counts=instructions"
 WORKS = """
 import os
+import torch
 
 def works(x, rounds):
     if not rounds and "OPSWEEP_CALLGRIND" in os.environ:
         os._exit(7)
-    total = 0
-    for number in range(rounds):
-        total += number
-    return x + total
+    for _ in range(rounds):
+        x = torch.neg(x)
+    return x
 """
 OP = """
 name: works
@@ -45,7 +45,7 @@ def test_a_cell_has_the_same_count_again_and_more_work_has_more(
     (tmp_path / "mine.py").write_text(WORKS)
     (tmp_path / "conf" / "op").mkdir(parents=True)
     (tmp_path / "conf" / "op" / "works.yaml").write_text(OP)
-    grid = ["--config-dir", "conf", "-m", "op=works", "size=8", "op.kwargs.rounds=1000,1100,0"]
+    grid = ["--config-dir", "conf", "-m", "op=works", "size=8", "op.kwargs.rounds=100,110,0"]
     grid += ["threads=1,2", "report.baseline={threads: 1}", "timing=minimal", COUNTED]
     done = runner(*grid, "timing.processes=2", "hydra.sweep.dir=old")
     assert done.stderr.count("no instructions are counted: threads=2, and those of one thread") == 1
@@ -61,7 +61,7 @@ def test_a_cell_has_the_same_count_again_and_more_work_has_more(
         assert list(table["instructions"].notna()) == list(counted)
         assert set(table.loc[counted, "instructions_by"]) == {"callgrind"}
         few, many = table.loc[counted].sort_values("parameters")["instructions"]
-        assert many / few == pytest.approx(1.1, abs=0.02)
+        assert many / few == pytest.approx(1.1, abs=0.03)
     runner("job=compare", "run=new", "against=old", "hydra.run.dir=same", code=None)
     compared = pd.read_csv(tmp_path / "same" / "compare.csv")
     ratios = compared["instructions_ratio"].dropna()
