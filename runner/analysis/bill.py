@@ -14,12 +14,13 @@ from typing import Any
 
 from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup, cost_of, is_disturbed
-from runner.analysis.model_time import PARTS, UNEXPLAINED, ModelTime
+from runner.analysis.model_time import UNEXPLAINED, ModelTime
 from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, Sentence, first_of
 from runner.analysis.transfer_model import Models, both_ways
 from runner.config.axes import AXES, values_of
 from runner.config.schema import Report
+from runner.config.workload.call import PARTS
 from runner.rows.other_schemas import own_columns
 from runner.rows.rows import BenchmarkRow, PairVisit, grouped
 from runner.stats.estimate import Estimate
@@ -175,11 +176,15 @@ class _Writer:
             after = [there[name] if name in moved else here[name] for name in here]
             moving_s = transfers_s(flow, moved, ways)
             line = self._blank(side[0], total.other, part)
-            line = replace(line, op=total.op, size=total.size, transfers_s=moving_s)
             line = replace(
-                line, moved=" ".join(sorted(moved)), count=sum(one.count for one in after)
+                line,
+                op=total.op,
+                size=total.size,
+                moved=" ".join(sorted(moved)),
+                count=sum(entry.count for entry in after),
+                total_s=sum(entry.total_s for entry in after) + moving_s,
+                transfers_s=moving_s,
             )
-            line = replace(line, total_s=sum(one.total_s for one in after) + moving_s)
             lines.append(self._against(line, list(here.values()), after, moving_s))
         return lines
 
@@ -191,7 +196,7 @@ class _Writer:
         if is_disturbed(whole.row) or total.of_model is None:
             return []
         timed = frozenset(entry.name for entry in calls if entry.cost is not None)
-        shares = whole.within.shares(whole.total_s, total.of_model or 0.0, timed)
+        shares = whole.within.shares(whole.total_s, total.of_model, timed)
         blank = self._blank(whole, total.other, "")
         blank = replace(blank, op=total.op, size=total.size)
         return [

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.config.workload.call import PARTS
 from runner.rows.other_schemas import json_object
 
-PARTS = ("caches", "page_faults", "outside")
 UNTIMED, UNEXPLAINED = "untimed", "unexplained"
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import networkx as nx
 
 from runner.analysis.transfer_model import BothWays
+from runner.config.workload.call import HOST
 
-HOST = ""  # who gives a model its inputs, and takes its outputs
 HERE, THERE = ("side", "here"), ("side", "there")  # nodes of the graph, beside the calls' names
 
 

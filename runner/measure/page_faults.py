@@ -10,11 +10,7 @@ from typing import NamedTuple
 import torch
 
 from runner.calls import Thunk
-
-try:
-    import resource
-except ImportError:  # Windows counts them elsewhere
-    resource = None  # type: ignore[assignment]
+from runner.measure.host_clock import usage_of_process
 
 
 class Touched(NamedTuple):
@@ -26,12 +22,13 @@ class Touched(NamedTuple):
 
 def is_counted() -> bool:
     """Whether the platform counts page faults."""
-    return resource is not None
+    return usage_of_process() is not None
 
 
 def faults_so_far() -> int:
     """How many pages this process was the first to touch; 0 where the platform does not count."""
-    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    usage = usage_of_process()
+    return 0 if usage is None else usage().ru_minflt
 
 
 def touched(call: Thunk) -> Touched:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -29,7 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import outputs_of
+from runner.calls.bound_operation import storage_of
+from runner.config.workload.call import HOST, PARTS
 from runner.measure.page_faults import Probe, Touched, fault_s, is_counted, touched
 from runner.tasks.recorder import NO_CALLS, Recorder
 
@@ -39,7 +40,6 @@ AGAIN = 3  # further calls, of which the median counts
 FEWEST_PASSES = 2 + FEWEST_ROUNDS * (4 + AGAIN)  # that all of it takes the time of, at least
 FRESH_BYTES = 16 * 2**20  # of which it is seen what a page costs that is new
 LONGEST_TEXT = 40_000  # characters of a column; a model of a thousand calls has fewer
-HOST = ""  # who makes what the model is given, and uses what it returns
 
 Moved = tuple[str, tuple[str, ...], int, int]
 """Who makes some values, who use them, how many they are in a pass, and their bytes."""
@@ -57,10 +57,10 @@ class InModel:
 
     def columns(self, pass_s: float) -> dict[str, object]:
         """As columns of the model's row, for a pass of so many seconds."""
-        seconds = {"outside_s": self.outside, "caches_s": self.caches}
-        parts: dict[str, object] = {name: share * pass_s for name, share in seconds.items()}
-        faults = self.page_faults
-        parts["page_faults_s"] = None if faults is None else faults * pass_s
+        shares = {part: getattr(self, part) for part in PARTS}
+        parts: dict[str, object] = {
+            f"{part}_s": None if share is None else share * pass_s for part, share in shares.items()
+        }
         of_calls = {name: float(f"{share * pass_s:.4g}") for name, share in self.calls.items()}
         found = {"calls_s": of_calls, "flow": self.flow}
         texts = {name: json.dumps(values, separators=(",", ":")) for name, values in found.items()}
@@ -117,30 +117,17 @@ class _Flow(Recorder):  # type: ignore[no-untyped-call]  # as its base
         for tensor in inputs:
             self._make(tensor, HOST)
 
-    def __torch_dispatch__(
-        self,
-        func: OpOverload,
-        types: object,
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        """Make the call, and note what it uses and makes; a view makes nothing."""
-        result = super().__torch_dispatch__(func, types, args, kwargs)
-        if func.namespace in NO_CALLS:
-            return result
-        given = {_storage_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-        is_view = all(_storage_of(tensor) in given for tensor in made)
-        if is_view and not func._schema.is_mutable:
-            return result
-        self._use(given, self.order[-1])
-        for tensor in made:
-            self._make(tensor, self.order[-1])
-        return result
+    def _made(self, func: OpOverload, given: object, result: object) -> None:
+        """Note what a call uses and makes; a view makes nothing."""
+        used, made = _storages_in(given), list(_tensors_in(result))
+        if func._schema.is_mutable or not all(storage_of(tensor) in used for tensor in made):
+            self._use(used, self.order[-1])
+            for tensor in made:
+                self._make(tensor, self.order[-1])
 
     def end(self, result: object) -> list[Moved]:
         """What the calls hand on, with those values together that go the same way."""
-        self._use({_storage_of(tensor) for tensor in outputs_of(result)}, HOST)
+        self._use(_storages_in(result), HOST)
         together: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         for maker, size, users in self._values:
             if users:
@@ -150,7 +137,7 @@ class _Flow(Recorder):  # type: ignore[no-untyped-call]  # as its base
         return [(*who, count, size) for who, (count, size) in together.items()]
 
     def _make(self, tensor: Tensor, maker: str) -> None:
-        self._latest[_storage_of(tensor)] = len(self._values)
+        self._latest[storage_of(tensor)] = len(self._values)
         self._values.append((maker, tensor.untyped_storage().nbytes(), set()))
 
     def _use(self, storages: set[int], user: str) -> None:
@@ -158,8 +145,12 @@ class _Flow(Recorder):  # type: ignore[no-untyped-call]  # as its base
             self._values[self._latest[storage]][2].add(user)
 
 
-def _storage_of(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def _storages_in(value: object) -> set[int]:
+    return set(map(storage_of, _tensors_in(value)))
 
 
 def times_in_model(
@@ -186,7 +177,7 @@ def times_in_model(
     # what slows the machine for a while slows one pass of a round more than the others
     rounds = sorted(rounds, key=attrgetter("spent_s"))[: max(FEWEST_ROUNDS, len(rounds) // 2)]
     faults = [one.page_faults for one in rounds if one.page_faults is not None]
-    of_calls = [one.of_calls(names) for one in rounds]
+    of_calls = [_shares(names, one.once, one.pass_s) for one in rounds]
     return InModel(
         outside=median(one.outside for one in rounds),
         caches=median(one.caches for one in rounds),
@@ -210,8 +201,8 @@ def share_of_calls(
             call()
         if len(watch.first) != len(order):
             return None
-        timed = zip(order, watch.first, strict=True)
-        shares.append(sum(one.seconds for name, one in timed if name in names) / pass_s)
+        of_calls = _shares(order, watch, pass_s)
+        shares.append(sum(of_calls[name] for name in names))
     return min(1.0, median(shares))
 
 
@@ -228,13 +219,6 @@ class _Round:
     def spent_s(self) -> float:
         """Seconds that the passes took, without the calls that were made again."""
         return self.pass_s + _total(self.once.first).seconds + _total(self.twice.first).seconds
-
-    def of_calls(self, names: Sequence[str]) -> dict[str, float]:
-        """The share of a pass that each call takes, as often as it is made."""
-        shares = dict.fromkeys(names, 0.0)
-        for name, call in zip(names, self.once.first, strict=True):
-            shares[name] += call.seconds / self.pass_s
-        return shares
 
     @property
     def outside(self) -> float:
@@ -254,6 +238,14 @@ class _Round:
         """The share of a pass that its calls would not take if they were made at once again."""
         more_s = _total(self.once.first).seconds - _total(self.twice.second).seconds
         return more_s / self.pass_s - (self.page_faults or 0.0)
+
+
+def _shares(names: Sequence[str], watch: _Times, pass_s: float) -> dict[str, float]:
+    """The share of a pass that each call takes, as often as it is made."""
+    shares = dict.fromkeys(names, 0.0)
+    for name, call in zip(names, watch.first, strict=True):
+        shares[name] += call.seconds / pass_s
+    return shares
 
 
 def _total(touches: Sequence[Touched]) -> Touched:

@@ -45,7 +45,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
             if reason := entry.get("reason") or _reason(func, entry):
                 entry["reason"] = reason
             self._count(func, entry)
+            self._made(func, (args, kwargs), result)
         return result
+
+    def _made(self, func: OpOverload, given: object, result: object) -> None:
+        """Is told of each call once it is recorded, for a kind that records more of it."""
 
     @property
     def entries(self) -> list[dict[str, Any]]:

@@ -371,7 +371,7 @@ def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
     def minor_faults() -> int:
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
-    def usage(who: int) -> SimpleNamespace:
+    def usage() -> SimpleNamespace:
         return SimpleNamespace(ru_minflt=minor_faults() + made_up.faults)
 
     def now() -> float:
@@ -386,8 +386,7 @@ def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
 
     clock = CountingClock(lambda: 0, 0.0, call_s)
     timed = replace(timed_call(clock, output_bytes=output_bytes), call=call)
-    system = SimpleNamespace(getrusage=usage, RUSAGE_SELF=resource.RUSAGE_SELF)
-    monkeypatch.setattr(page_faults, "resource", system)
+    monkeypatch.setattr(page_faults, "usage_of_process", lambda: usage)
     monkeypatch.setattr(page_faults, "time", SimpleNamespace(perf_counter=now))
     assert first_touch(timed) is flagged
 

@@ -16,6 +16,9 @@ PASSES = ("forward", "backward", "step")
 NAME = re.compile(r"[\w-]+")
 NEEDED = ("args", "outputs")  # of a call that can be made, beside its function
 COLUMNS = ("workload", "count", "modules", "passes")  # of its rows, among those of one's own
+# what a model's time is made of beside its calls as they are alone: in seconds, columns of its row
+PARTS = ("caches", "page_faults", "outside")
+HOST = ""  # who gives a model its inputs and takes its outputs, among who hands on what
 
 
 def _whole_number(key: str, value: object) -> int:
