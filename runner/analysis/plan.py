@@ -65,9 +65,9 @@ def best_plan(
     graph = nx.DiGraph()
     graph.add_edge(HERE, HOST)  # without a capacity, which is without a limit
     for name, seconds in here_s.items():
-        graph.add_edge(name, THERE, capacity=seconds)
+        graph.add_edge(name, THERE, capacity=_whole(seconds))
         if name in there_s:
-            graph.add_edge(HERE, name, capacity=there_s[name])
+            graph.add_edge(HERE, name, capacity=_whole(there_s[name]))
         else:
             graph.add_edge(HERE, name)
     known = {HOST, *here_s}
@@ -75,7 +75,7 @@ def best_plan(
         if value.maker not in known:
             continue
         users = [user for user in value.users if user in known]
-        costs = [model.seconds(value.count, value.size).value for model in ways]
+        costs = [_whole(model.seconds(value.count, value.size).value) for model in ways]
         over, back = ("there", number), ("back", number)
         graph.add_edge(value.maker, over, capacity=costs[0])  # once, whoever uses it there
         graph.add_edges_from((over, user) for user in users)
@@ -83,3 +83,8 @@ def best_plan(
         graph.add_edges_from((user, back) for user in users)
     _, (_, there) = nx.minimum_cut(graph, HERE, THERE)
     return frozenset(name for name in here_s if name in there)
+
+
+def _whole(seconds: float) -> int:
+    """In picoseconds: flows of floating-point numbers may leave a rest that is none."""
+    return round(seconds * 1e12)

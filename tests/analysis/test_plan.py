@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import chain, combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.analysis.plan import HOST, Handed, best_plan, flow_of, transfers_s
@@ -55,6 +55,13 @@ def pass_s(
     flow=FLOW,
     latency_s=st.floats(0.0, 0.3),
     bandwidth=st.floats(100.0, 1e6),
+)
+@example(  # of whose flow in floating-point numbers a rest stayed behind
+    here={"a": 0.0, "b": 0.6791902115802794, "c": 0.0, "d": 1.0},
+    there={"b": 1e-12},
+    flow=[Handed("b", (HOST,), 1, 0), Handed("d", (HOST, "b"), 3, 0)],
+    latency_s=0.25520275375368767,
+    bandwidth=100.0,
 )
 def test_no_choice_takes_less(
     here: dict[str, float],
