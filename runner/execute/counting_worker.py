@@ -22,9 +22,6 @@ from runner.measure.instructions import CALLGRIND, FOLDER, under_callgrind
 from runner.rows.rows import BenchmarkRow, Row
 
 MOST_CELLS = 100  # of a process, which keeps some 10 MB of each
-# of glibc: without its lists of small free pieces, whose clearing took up to 7 % of a short call,
-# more or less of it by what cells came before
-TUNABLE = "glibc.malloc.mxfast=0"
 SLOWER = 5  # times ``limit.time_s`` that a count may take, in which all is some 50 times slower
 
 
@@ -99,8 +96,7 @@ class CountingWorker(Worker):
     def _start(self) -> None:
         self._folder = TemporaryDirectory(prefix="opsweep-counts-")
         of, folder = self._of, self._folder.name
-        tunables = ":".join(filter(None, (of.variables.get("GLIBC_TUNABLES"), TUNABLE)))
-        own = {"PYTHONHASHSEED": "0", "GLIBC_TUNABLES": tunables, FOLDER: folder}
+        own = {"PYTHONHASHSEED": "0", FOLDER: folder}
         self.interpreter = UnderCallgrind(of.python, of.path, {**of.env, **own}, folder)
         self._cells = 0
         super()._start()

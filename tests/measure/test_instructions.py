@@ -7,7 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from runner.measure.instructions import PAGE_FAULTS, Event, PerfCounter, instructions_of
+from runner.measure.instructions import (
+    PAGE_FAULTS,
+    Event,
+    PerfCounter,
+    instructions_of,
+    without_allocator,
+)
 from tests.support.factories import cell, ran
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="perf_event_open is Linux's")
@@ -53,6 +59,23 @@ def test_instructions_of_more_work_are_more() -> None:
     once, again, more = (instructions_of(x.sum, PerfCounter()) for x in (small, small, large))
     assert once == pytest.approx(again, rel=0.005)
     assert more / once == pytest.approx(1.1, rel=0.02)
+
+
+def test_what_callgrind_counts_in_the_allocator_is_left_out_once() -> None:
+    """Of a file of callgrind's; an entry of the allocator that calls another is inside it."""
+    called = "cob=/lib/libc.so.6\ncfi=malloc.c\ncfn={}\ncalls=3 0 \n{}\n"
+    counts = (
+        "events: Ir\nsummary: 1000\n\n\nob=libtorch_cpu.so\nfl=add.cpp\nfn=add\n0 500\n"
+        + called.format("posix_memalign", "* 120")
+        + called.format("malloc_like", "+4 50")
+        + called.format("free", "-7 30")
+        + "\nfl=malloc.c\nfn=posix_memalign\n0 20\n"
+        + called.format("malloc", "0 100")
+        + "\nfn=malloc\n0 100\n\ntotals: 1000\n"
+    )
+    assert without_allocator(counts) == 1_000 - 120 - 30
+    with pytest.raises(OSError, match="no total"):
+        without_allocator(counts.replace("totals", "total"))
 
 
 def test_a_cell_is_the_same_whether_or_not_it_is_counted() -> None:
