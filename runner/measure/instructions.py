@@ -30,7 +30,7 @@ from runner.garbage import uncollected
 PERF, CALLGRIND = "perf", "callgrind"  # what counts
 FOLDER = "OPSWEEP_CALLGRIND"  # the variable of a process under callgrind that names its folder
 WARMING, CALLS, BLOCKS = 10, 10, 3  # calls before, and in each of so many blocks
-LONG_S = 0.1  # seconds; a longer call is made once before, and is the only block
+LONG_S = 0.1  # seconds of the processor's; a longer call is made once before, and is the only block
 SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}  # the number of perf_event_open
 ENABLE, DISABLE, RESET = 0x2400, 0x2401, 0x2403  # requests of linux/perf_event.h
 DISABLED, PINNED, WITHOUT_KERNEL, WITHOUT_HYPERVISOR = 1 << 0, 1 << 2, 1 << 5, 1 << 6
@@ -178,9 +178,9 @@ def instructions_of(call: Thunk, counting: PerfCounter | CallgrindCounter) -> in
     the dispatcher and Python's part; by ``perf`` the search for free memory too. What only first
     calls do is not.
     """
-    begun = time.perf_counter()
+    begun = time.process_time()  # which goes on as fast beside other processes
     call()
-    is_long = time.perf_counter() - begun > LONG_S
+    is_long = time.process_time() - begun > LONG_S
     calls, blocks = (1, 1) if is_long else (CALLS, BLOCKS)
     for _ in range(0 if is_long else WARMING):  # Python's own code gets faster in its first calls
         call()
