@@ -337,6 +337,8 @@ def _said(lines: Sequence[Charge]) -> list[Sentence]:
         key = "bill_parts" if UNEXPLAINED in parts else "bill_model"
         values |= parts
         said += [Sentence(key, values, (model.cell or "",))] if total.of_model else []
+        if parts.get("page_faults") is not None:  # blank where the platform does not count them
+            said.append(Sentence("bill_pages", values))
     left = [line for line in calls if line.total_s is None]
     said += [_naming("bill_missing", left, {**sides, "count": total.missing})] if left else []
     return said

@@ -19,7 +19,7 @@ UNTIMED, UNEXPLAINED = "untimed", "unexplained"
 class ModelTime:
     """Seconds of a pass that go to each part, and to each call by its name, all its calls together.
 
-    It is empty where the model's row does not say.
+    It is empty where the model's row does not say; a part that was not measured is not there.
     """
 
     parts_s: Mapping[str, float]
@@ -29,7 +29,8 @@ class ModelTime:
     def of(cls, own: Mapping[str, Any]) -> ModelTime:
         """Read the columns of a model's row."""
         try:
-            parts = {part: float(own.get(f"{part}_s") or 0.0) for part in PARTS}
+            measured = {part: own.get(f"{part}_s") for part in PARTS}
+            parts = {part: float(s) for part, s in measured.items() if s not in (None, "")}
             calls = {str(k): float(v) for k, v in json_object(own.get("calls_s")).items()}
         except (ValueError, TypeError, OverflowError):  # altered by hand
             return cls({}, {})

@@ -106,10 +106,12 @@ def test_rows_of_no_workload_have_no_bill() -> None:
     assert analyse([row("cpu")], [], REPORT).bill == []
 
 
-def with_model_time(flags: tuple[str, ...] = (), extra: str = "{}") -> list[BenchmarkRow]:
+def with_model_time(
+    flags: tuple[str, ...] = (), extra: str = "{}", page_faults_s: float | None = None
+) -> list[BenchmarkRow]:
     """The rows, with what the model's time in float32 is made of."""
     calls = {"mm": 8.4, "add": 1.1, **json.loads(extra)}
-    parts = {"caches_s": 0.4, "page_faults_s": None, "outside_s": 0.3}
+    parts = {"caches_s": 0.4, "page_faults_s": page_faults_s, "outside_s": 0.3}
     found = []
     for one in rows():
         own = json.loads(one.own or "{}")
@@ -127,13 +129,16 @@ def parts_of(found: Sequence[BenchmarkRow]) -> dict[str, Charge]:
 def test_the_models_time_is_told_in_parts() -> None:
     found = parts_of(with_model_time())
     shares = {part: line.of_model for part, line in found.items() if part != "model"}
-    assert shares == pytest.approx(
-        {"sum": 0.9, "caches": 0.04, "page_faults": 0.0, "outside": 0.03, "unexplained": 0.03}
-    )
+    told = {"sum": 0.9, "caches": 0.04, "outside": 0.03, "unexplained": 0.03}  # no page faults
+    assert shares == pytest.approx(told)
     assert found["unexplained"].total_s == pytest.approx(0.3)
     analysis = analyse(with_model_time(), [], REPORT, None, rounds())
     said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
     assert any("3.0 % pass outside the calls" in text and "3.0 % are not" in text for text in said)
+    assert not any("New pages" in text for text in said)
+    counted = parts_of(with_model_time(page_faults_s=0.2))
+    assert counted["page_faults"].of_model == pytest.approx(0.02)
+    assert counted["unexplained"].of_model == pytest.approx(0.01)
 
 
 def test_a_call_has_its_time_within_the_model() -> None:
