@@ -35,7 +35,9 @@ ${hydra.help.footer}
 FOOTER = """\
 Exit codes: 0 what could run ran and every check passed; 1 a cell failed or crashed, \
 or a check failed;
-2 the configuration is wrong, nothing was run; 130 interrupted, what was finished is kept.
+2 the configuration is wrong, nothing was run; 3 something became slower or wrong, \
+4 too little could be told (job=compare, job=ab);
+130 interrupted, what was finished is kept.
 --quiet: only what was found is printed. --hydra-help explains Hydra's own flags."""
 
 HELP = {"app_name": "opsweep", "header": HEADER, "template": TEMPLATE, "footer": FOOTER}
