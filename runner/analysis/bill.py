@@ -154,11 +154,14 @@ class _Writer:
 
     def _plans(self, total: Charge, side: Sequence[_Entry], base: Sequence[_Entry]) -> list[Charge]:
         """What a pass takes with its transfers, all calls on this device or the best choice."""
-        ways = both_ways(side[0].row, self._models) if self._report.axis == "device" else None
         flows = [entry.flow for entry in base if entry.passes and entry.flow]
         here = {entry.name: entry for entry in base if not entry.passes and entry.cost}
         there = {entry.name: entry for entry in side if not entry.passes and entry.cost}
-        if ways is None or len(flows) != 1 or not here or total.other == self._report.value:
+        is_baseline = total.other == self._report.value
+        if self._report.axis != "device" or len(flows) != 1 or not (here and there) or is_baseline:
+            return []
+        ways = both_ways(next(iter(there.values())).row, self._models)
+        if ways is None:
             return []
         from runner.analysis.plan import (  # which loads a library of graphs
             best_plan,
@@ -325,7 +328,7 @@ def _said(lines: Sequence[Charge]) -> list[Sentence]:
         said.append(_fewest("bill_decide", calls, lambda line: abs(line.saved_s or 0.0), {}))
         losing = [line for line in calls if line.verdict == "slower"]
         said += [_naming("bill_lose", losing, {})] if losing else []
-        said += _planned(lines, {**sides, "before": total.baseline_total_s})
+        said += _planned(lines, sides)
     else:
         said.append(
             _fewest("bill_most", calls, lambda line: line.total_s or 0.0, {**sides, **times})
@@ -350,7 +353,8 @@ def _planned(lines: Sequence[Charge], values: Mapping[str, object]) -> list[Sent
     for line in (line for line in lines if line.part in PLANS):
         ratio = Estimate(line.speedup or 0.0, line.low, line.high)
         moved = (line.moved or "").split()
-        told = {**values, "ratio": ratio, "after": line.total_s, "transfers": line.transfers_s}
+        told = {**values, "before": line.baseline_total_s, "after": line.total_s}
+        told |= {"ratio": ratio, "transfers": line.transfers_s}
         told |= {"count": len(moved), "named": first_of(moved, NAMED_AT_MOST)}
         key = f"bill_{line.part}" if moved else "bill_none_moved"
         said.append(Sentence(key, told))

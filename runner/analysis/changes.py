@@ -247,18 +247,20 @@ def _paired(change: Change, pairs: Pairs | None, margin: float) -> Change:
 def _counted(change: Change, before: _Side, after: _Side, allowed: float) -> Change:
     """A change with the fewest instructions of each side, which hardly vary between moments."""
     old, new = _fewest(before.rows), _fewest(after.rows)
-    said = replace(change, before_instructions=old[0], after_instructions=new[0])
-    if not old[0] or not new[0] or old[1] != new[1]:
+    shared = next((counter for counter in new if counter in old), "")  # they count differently
+    was, now = (counts.get(shared) or next(iter(counts.values()), None) for counts in (old, new))
+    said = replace(change, before_instructions=was, after_instructions=now)
+    if not (shared and was and now):
         return said
-    ratio = new[0] / old[0]
+    ratio = now / was
     return replace(said, instructions_ratio=ratio, has_more_instructions=ratio > 1 + allowed)
 
 
-def _fewest(rows: Sequence[BenchmarkRow]) -> tuple[int | None, str | None]:
-    """The fewest instructions of rows, by what counted them in the last; and that."""
-    counts = [(row.instructions, row.instructions_by) for row in rows if row.instructions]
-    by = counts[-1][1] if counts else None
-    return min((count for count, counter in counts if counter == by), default=None), by
+def _fewest(rows: Sequence[BenchmarkRow]) -> dict[str, int]:
+    """The fewest instructions of rows by what counted them, that of the last row first."""
+    counted = [row for row in reversed(rows) if row.instructions]
+    of_counter = grouped(counted, lambda row: str(row.instructions_by))
+    return {by: min(row.instructions or 0 for row in of) for by, of in of_counter.items()}
 
 
 def _tail(distance: float, deviation: float) -> float:
@@ -308,11 +310,13 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
         if old != new:
             said.append(f"{name} {old or 'blank'} to {new or 'blank'}")
 
+    notable = dict(NOTABLE)
     if (old := before.instructions_by) and (new := after.instructions_by) and old != new:
         said.append(f"instructions_by {old} to {new}")
+        del notable["instructions"]
 
     # numbers that are never twice the same have to differ by more than they do for no reason
-    for name, (least, factor) in NOTABLE.items():
+    for name, (least, factor) in notable.items():
         old, new = getattr(before, name), getattr(after, name)
         if old is None or new is None or max(old, new) < least:
             continue

@@ -24,6 +24,7 @@ class ModelTime:
 
     parts_s: Mapping[str, float]
     calls_s: Mapping[str, float]
+    pass_s: float | None = None  # of the pass that they are parts of; None: the row's time
 
     @classmethod
     def of(cls, own: Mapping[str, Any]) -> ModelTime:
@@ -32,9 +33,10 @@ class ModelTime:
             measured = {part: own.get(f"{part}_s") for part in PARTS}
             parts = {part: float(s) for part, s in measured.items() if s not in (None, "")}
             calls = {str(k): float(v) for k, v in json_object(own.get("calls_s")).items()}
+            pass_s = float(own["pass_s"]) if own.get("pass_s") else None
         except (ValueError, TypeError, OverflowError):  # altered by hand
             return cls({}, {})
-        return cls(parts, calls) if calls else cls({}, {})
+        return cls(parts, calls, pass_s) if calls else cls({}, {})
 
     def shares(self, model_s: float, calls_alone: float, timed: frozenset[str]) -> dict[str, float]:
         """The share of each part in the model's time, the unexplained rest as the last.
@@ -42,9 +44,10 @@ class ModelTime:
         ``calls_alone`` is that of the calls with a time of their own, whose names are ``timed``.
         Nothing where the parts are not known.
         """
-        if not self.calls_s or model_s <= 0:
+        pass_s = self.pass_s or model_s
+        if not self.calls_s or pass_s <= 0:
             return {}
-        shares = {part: seconds / model_s for part, seconds in self.parts_s.items()}
+        shares = {part: seconds / pass_s for part, seconds in self.parts_s.items()}
         untimed = [seconds for name, seconds in self.calls_s.items() if name not in timed]
-        shares |= {UNTIMED: sum(untimed) / model_s} if untimed else {}
+        shares |= {UNTIMED: sum(untimed) / pass_s} if untimed else {}
         return shares | {UNEXPLAINED: 1 - calls_alone - sum(shares.values())}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import networkx as nx
 
@@ -60,27 +61,27 @@ def best_plan(
 ) -> frozenset[str]:
     """The calls to be made there, for a pass to take the least time with its transfers.
 
-    Seconds are of all calls of a name in a pass. What has no time there stays here.
+    Seconds are of all calls of a name in a pass. What has no time here, or none there, stays here;
+    so does what takes part in no flow, such as a view of a weight.
     """
     graph = nx.DiGraph()
+    flowing = set(chain.from_iterable((value.maker, *value.users) for value in flow))
     graph.add_edge(HERE, HOST)  # without a capacity, which is without a limit
     for name, seconds in here_s.items():
         graph.add_edge(name, THERE, capacity=_whole(seconds))
-        if name in there_s:
+        if name in there_s and name in flowing:
             graph.add_edge(HERE, name, capacity=_whole(there_s[name]))
         else:
             graph.add_edge(HERE, name)
-    known = {HOST, *here_s}
     for number, value in enumerate(flow):
-        if value.maker not in known:
-            continue
-        users = [user for user in value.users if user in known]
+        who = {value.maker, *value.users}
+        graph.add_edges_from((HERE, name) for name in who.difference(here_s, (HOST,)))
         costs = [_whole(model.seconds(value.count, value.size).value) for model in ways]
         over, back = ("there", number), ("back", number)
         graph.add_edge(value.maker, over, capacity=costs[0])  # once, whoever uses it there
-        graph.add_edges_from((over, user) for user in users)
+        graph.add_edges_from((over, user) for user in value.users)
         graph.add_edge(back, value.maker, capacity=costs[1])
-        graph.add_edges_from((user, back) for user in users)
+        graph.add_edges_from((user, back) for user in value.users)
     _, (_, there) = nx.minimum_cut(graph, HERE, THERE)
     return frozenset(name for name in here_s if name in there)
 

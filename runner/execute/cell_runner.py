@@ -407,7 +407,8 @@ class CellRunner:
         made = {"node": self.environment["node"], "environment": self.environment["id"]}
         rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
-        if cell.timing.counts and process == 1:
+        if cell.timing.counts and process == 1 and self._counting.may_count(rows, folder / LOG):
+            self.save(partial(_write, table, rows, samples))  # what may end meanwhile keeps these
             with self._holding([cell], self._counting):
                 rows = self._counting.with_counts(cell, rows, folder / LOG)
         if process > 1:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeGuard
 
 from runner.cells.cell import Cell
 from runner.errors import one_line, tell
@@ -49,25 +50,35 @@ class CountingWorker(Worker):
         self._said: set[str] = set()  # why there is no count, each once a run
         self._cells = 0  # of the running process
 
+    def may_count(self, rows: Sequence[Row], log: Path) -> bool:
+        """Whether it is to count for one of the rows; says why not, where none has a count."""
+        lacking = [row for row in rows if _lacks_count(row)]
+        obstacles = list(filter(None, map(_obstacle, lacking)))
+        for obstacle in obstacles:
+            self._say(obstacle, log)
+        return len(lacking) > len(obstacles)
+
     def with_counts(self, cell: Cell, rows: Sequence[Row], log: Path) -> list[Row]:
         """The rows of a cell, with the instructions of its call where they can be counted."""
         return [self._with_count(cell, row, log) for row in rows]
 
     def _with_count(self, cell: Cell, row: Row, log: Path) -> Row:
-        if not isinstance(row, BenchmarkRow) or row.status != "ok" or row.instructions is not None:
+        if not _lacks_count(row) or _obstacle(row):
             return row
-        count, reason = None, _obstacle(row)
-        if not reason:
-            count, reason = self._count(cell, log)
+        count, reason = self._count(cell, log)
         if count is not None:
             return replace(row, instructions=count, instructions_by=CALLGRIND)
+        self._say(reason, log)
+        return row
+
+    def _say(self, reason: str, log: Path) -> None:
+        """Say why there is no count: in the cell's log, and once a run on the screen."""
         said = f"no instructions are counted: {reason}"
         with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
             print(said, file=file)
         if reason not in self._said:
             tell(said)
         self._said.add(reason)
-        return row
 
     def _count(self, cell: Cell, log: Path) -> tuple[int | None, str]:
         """The instructions of a call; None, and why there are none."""
@@ -89,8 +100,8 @@ class CountingWorker(Worker):
                         self._cells += 1
                         count, reason = said
                         return None if count is None else int(count), one_line(reason)
-        except WorkerDied as death:
-            return None, str(death)
+        except (WorkerDied, OSError) as error:  # it died, or could not be started
+            return None, one_line(error)
         return None, f"it took more than {limit_s:g} s, {SLOWER} times limit.time_s"
 
     def _start(self) -> None:
@@ -107,6 +118,10 @@ class CountingWorker(Worker):
         if self._folder is not None:
             self._folder.cleanup()
         self._folder = None
+
+
+def _lacks_count(row: Row) -> TypeGuard[BenchmarkRow]:
+    return isinstance(row, BenchmarkRow) and row.status == "ok" and row.instructions is None
 
 
 def _obstacle(row: BenchmarkRow) -> str:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from itertools import product, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,14 +35,12 @@ SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}  # the number of perf_event_open
 ENABLE, DISABLE, RESET = 0x2400, 0x2401, 0x2403  # requests of linux/perf_event.h
 DISABLED, PINNED, WITHOUT_KERNEL, WITHOUT_HYPERVISOR = 1 << 0, 1 << 2, 1 << 5, 1 << 6
 CLOSE_ON_EXEC = 1 << 3
+OF_PYTHON = product(
+    ("_PyObject_", "PyMem_Raw", "_PyMem_Raw"), ("Malloc", "Calloc", "Realloc", "Free")
+)
 ALLOCATING = (
-    "malloc",
-    "calloc",
-    "realloc",
-    "free",
-    "posix_memalign",
-    "_PyObject_Malloc",
-    "_PyObject_Free",
+    *("malloc", "calloc", "realloc", "free", "posix_memalign"),
+    *map("".join, OF_PYTHON),
 )
 ALLOCATION = re.compile(rf"^cfn=(?:{'|'.join(ALLOCATING)})\ncalls=.*\n\S+ (\d+)$", re.MULTILINE)
 
@@ -139,11 +137,13 @@ class CallgrindCounter:
 
     def _count(self, run: Thunk) -> int:
         self._toggle()
-        run()
-        self._toggle_and_dump()
-        (path,) = Path(self._folder).glob("counts.*")
-        counts = path.read_text()
-        path.unlink()
+        try:
+            run()
+        finally:  # whatever it raises: what comes next is not to be collected with it
+            self._toggle_and_dump()
+            (path,) = Path(self._folder).glob("counts.*")
+            counts = path.read_text()
+            path.unlink()
         return without_allocator(counts)
 
 
@@ -178,6 +178,7 @@ def instructions_of(call: Thunk, counting: PerfCounter | CallgrindCounter) -> in
     the dispatcher and Python's part; by ``perf`` the search for free memory too. What only first
     calls do is not.
     """
+    call()  # which loads libraries, and by Valgrind is translated
     begun = time.process_time()  # which goes on as fast beside other processes
     call()
     is_long = time.process_time() - begun > LONG_S
@@ -191,8 +192,6 @@ def instructions_of(call: Thunk, counting: PerfCounter | CallgrindCounter) -> in
 
     gc.collect()
     with uncollected(), counting as count:
-        kept = [call() for _ in range(calls)]  # fills what memory is free: what follows gets new
         empty = min(count(partial(block, _nothing)) for _ in range(BLOCKS))
         fewest = min(count(partial(block, call)) for _ in range(blocks))
-        del kept
         return round((fewest - empty) / calls)

@@ -212,7 +212,6 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     ready.readings.timing_ended(ready.call)
     energy, profile = _energy(ready, measured), _profile(ready, measured)
     _write_trace(ready, measured)
-    counted = _counted(ready)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
     timed = TimedCall(
@@ -227,12 +226,13 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
     ran = _fingerprint(ready, timed)
-    row = replace(row, **vars(energy), **vars(profile), **vars(ran), **vars(counted))
+    row = replace(row, **vars(energy), **vars(profile), **vars(ran))
 
     def keep(known: Checked) -> None:
         task.keep(TaskResult([known.put_into(row)], samples))
 
     keep(Checked())
+    row = replace(row, **vars(_counted(ready)))
     rougher = coarser(task.device.torch) if "reduced_precision" in detected else 1.0
     if conduct.is_asked and "mutates_input" not in detected:
         checked = check(task, conduct.unseen, keep, conduct.in_a_row, coarser=rougher)
@@ -294,7 +294,7 @@ def _counted(ready: Ready) -> Counted:
     ready.task.report_step("counting instructions")
     try:
         return Counted(instructions_of(ready.call, PerfCounter()), PERF)
-    except OSError as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         print(f"the processor counts no instructions: {error}")
         return Counted()
 

@@ -64,6 +64,7 @@ class InModel:
         of_calls = {name: float(f"{share * pass_s:.4g}") for name, share in self.calls.items()}
         found = {"calls_s": of_calls, "flow": self.flow}
         texts = {name: json.dumps(values, separators=(",", ":")) for name, values in found.items()}
+        parts["pass_s"] = pass_s  # of this process, of which a row of several has the first's parts
         return parts | {name: text for name, text in texts.items() if len(text) <= LONGEST_TEXT}
 
 
@@ -118,10 +119,10 @@ class _Flow(Recorder):  # type: ignore[no-untyped-call]  # as its base
             self._make(tensor, HOST)
 
     def _made(self, func: OpOverload, given: object, result: object) -> None:
-        """Note what a call uses and makes; a view makes nothing."""
+        """Note what a call uses and makes; a view makes nothing, but is made where its data are."""
         used, made = _storages_in(given), list(_tensors_in(result))
+        self._use(used, self.order[-1])
         if func._schema.is_mutable or not all(storage_of(tensor) in used for tensor in made):
-            self._use(used, self.order[-1])
             for tensor in made:
                 self._make(tensor, self.order[-1])
 

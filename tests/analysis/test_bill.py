@@ -107,11 +107,11 @@ def test_rows_of_no_workload_have_no_bill() -> None:
 
 
 def with_model_time(
-    flags: tuple[str, ...] = (), extra: str = "{}", page_faults_s: float | None = None
+    flags: tuple[str, ...] = (), extra: str = "{}", **more: float
 ) -> list[BenchmarkRow]:
     """The rows, with what the model's time in float32 is made of."""
     calls = {"mm": 8.4, "add": 1.1, **json.loads(extra)}
-    parts = {"caches_s": 0.4, "page_faults_s": page_faults_s, "outside_s": 0.3}
+    parts = {"caches_s": 0.4, "page_faults_s": None, "outside_s": 0.3, **more}
     found = []
     for one in rows():
         own = json.loads(one.own or "{}")
@@ -139,6 +139,13 @@ def test_the_models_time_is_told_in_parts() -> None:
     counted = parts_of(with_model_time(page_faults_s=0.2))
     assert counted["page_faults"].of_model == pytest.approx(0.02)
     assert counted["unexplained"].of_model == pytest.approx(0.01)
+
+
+def test_parts_are_shares_of_the_pass_that_they_were_measured_in() -> None:
+    """Whose process may have been slower than those of which the row's median is, too."""
+    found = parts_of(with_model_time(pass_s=20.0))
+    assert found["caches"].of_model == pytest.approx(0.02)
+    assert found["caches"].total_s == pytest.approx(0.2)
 
 
 def test_a_call_has_its_time_within_the_model() -> None:
@@ -201,6 +208,20 @@ def test_what_is_best_to_move_counts_its_transfers() -> None:
     assert best.speedup == pytest.approx(2.0) and best.saved_s == pytest.approx(2.5)
     said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
     assert any("It is best to move 1 call (a): 2.00x" in text for text in said)
+
+
+def test_what_has_no_time_on_the_device_is_in_both_sums_of_a_plan() -> None:
+    """A call, and the model itself, of whose row nobody knows where it ran."""
+    made = [one for one in device_rows() if one.cell != "model-cuda:0"]
+    late = on_device("model", "cuda:0", 0.0, "forward")
+    made.insert(3, replace(late, status="timeout", median_s=None, device_name=None))
+    made.insert(2, on_device("c", "cpu", 2.0, None))
+    analysis = analyse(made, [], Report(baseline={"device": "cpu"}))
+    (best,) = [line for line in analysis.bill if line.part == "best_plan"]
+    assert (best.moved, best.baseline_total_s) == ("a", pytest.approx(7.0))
+    assert best.total_s == pytest.approx(4.5)
+    said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
+    assert any("1.56x" in text and "(7.000 s -> 4.500 s)" in text for text in said)
 
 
 def test_without_transfers_nothing_is_said_of_what_to_move() -> None:

@@ -127,6 +127,22 @@ def test_what_else_changed_is_said(after: dict, is_wrong: bool, said: str) -> No
         assert not what_changed(before, replace(before, aten_calls=unknown))
 
 
+def counted(by: str, count: int) -> BenchmarkRow:
+    return row("cpu", 1e-3, instructions=count, instructions_by=by)
+
+
+def test_counts_are_compared_with_those_of_the_same_counter() -> None:
+    perf, valgrind = counted("perf", 1_000), counted("callgrind", 700)
+    for before in ([perf, valgrind], [valgrind, perf]):
+        (found,) = changes([[old] for old in before], [[counted("perf", 1_100)]], **SETTINGS)
+        assert (found.before_instructions, found.after_instructions) == (1_000, 1_100)
+        assert found.has_more_instructions and found.instructions_ratio == pytest.approx(1.1)
+    (found,) = changes([[perf]], [[valgrind]], **SETTINGS)
+    assert (found.before_instructions, found.after_instructions) == (1_000, 700)
+    assert found.instructions_ratio is None and not found.has_more_instructions
+    assert found.changed == "instructions_by perf to callgrind"
+
+
 def test_what_failed_before_did_not_become_wrong() -> None:
     failed = row("cpu", None, status="crashed")
     (found,) = changes([[failed]], [[failed]], **SETTINGS)

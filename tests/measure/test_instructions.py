@@ -3,12 +3,15 @@
 import mmap
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from runner.measure.instructions import (
+    FOLDER,
     PAGE_FAULTS,
+    CallgrindCounter,
     Event,
     PerfCounter,
     instructions_of,
@@ -76,6 +79,23 @@ def test_what_callgrind_counts_in_the_allocator_is_left_out_once() -> None:
     assert without_allocator(counts) == 1_000 - 120 - 30
     with pytest.raises(OSError, match="no total"):
         without_allocator(counts.replace("totals", "total"))
+
+
+def test_a_call_that_fails_leaves_the_counter_off_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toggled = []
+
+    def dump() -> None:
+        toggled.append("off")
+        (tmp_path / "counts.1").write_text("totals: 5\n")
+
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    counter = CallgrindCounter(lambda: toggled.append("on"), dump)
+    with pytest.raises(ZeroDivisionError):
+        counter._count(lambda: 1 // 0)
+    assert (toggled, list(tmp_path.iterdir())) == (["on", "off"], [])
+    assert counter._count(lambda: None) == 5
 
 
 def test_a_cell_is_the_same_whether_or_not_it_is_counted() -> None:

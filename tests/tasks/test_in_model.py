@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.config.schema import Limit, Timing
+from runner.config.workload.call import HOST
 from runner.models import mlp
 from runner.tasks.in_model import times_in_model
 from tests.support.factories import ran
@@ -90,6 +91,14 @@ def test_what_changes_something_is_made_once_a_pass() -> None:
     for _ in range(passes[0]):
         torch.rand_like(numbers)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_view_is_made_where_its_data_are() -> None:
+    model, numbers = nn.Sequential(nn.ReLU(), nn.Flatten(0), nn.Tanh()), torch.ones(4, 8)
+    found = times_in_model(lambda: model(numbers), torch.float32, 0.0, [numbers])
+    assert found is not None
+    flow = {maker: users for maker, users, _, _ in found.flow}
+    assert flow == {HOST: ("relu_1",), "relu_1": ("tanh_1", "view_1"), "tanh_1": (HOST,)}
 
 
 def test_a_model_that_makes_other_calls_each_time_has_none() -> None:
