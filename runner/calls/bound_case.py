@@ -25,8 +25,6 @@ from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.errors import one_line
 
-_NAMES_IN_TORCH = {"erf": torch.special.erf}
-
 
 @dataclass(frozen=True)
 class BoundCase(BoundOperation):
@@ -115,7 +113,7 @@ def bind_case(
 
 def elements(case: ExpressionCase, named: dict[str, Tensor]) -> Tensor:
     """The expression's value before it is reduced, with its autograd graph."""
-    functions = {name: _NAMES_IN_TORCH.get(name) or getattr(torch, name) for name in FUNCTIONS}
+    functions = {name: getattr(torch, name) for name in FUNCTIONS}
     constants = {name: getattr(math, name) for name in CONSTANTS}
     dtype = next(iter(named.values())).dtype
 

@@ -13,7 +13,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, get_type_hints
 
-MOST_DIMENSIONS = 64
+from runner.config.size import MOST_DIMENSIONS
+
 LAYOUTS = {
     "contiguous": range(MOST_DIMENSIONS),
     "transposed": range(2, MOST_DIMENSIONS),

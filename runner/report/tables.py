@@ -470,9 +470,7 @@ def legend(rows: Sequence[BenchmarkRow], explained: Sequence[str]) -> str:
     )
 
 
-def _milliseconds(row: BenchmarkRow | None) -> str:
-    if row is None or row.status == "unavailable":  # why is said once, beside the table
-        return "-"
+def _milliseconds(row: BenchmarkRow) -> str:
     cost = cost_of(row)
     if cost is None:
         return row.status
