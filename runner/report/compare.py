@@ -40,29 +40,17 @@ OF_ONE_RUN = re.compile(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, read and compared.
+    """Two sides, read and compared."""
 
-    Attributes:
-        changes: a line of ``compare.csv`` for each cell.
-        summary: what they say together.
-        environments: a line for each thing that is not the same in both environments.
-        across: whether the sides were measured on different machines.
-        slower_than: what the gate allows.
-        more_instructions: what it allows of counted instructions.
-        failed: whether a cell or a check of the later side failed.
-        last: the last run of the later side.
-        file: the name of the table.
-    """
-
-    changes: Sequence[Change]
-    summary: Summary
-    environments: Sequence[str]
-    across: bool
-    slower_than: float
-    more_instructions: float
-    failed: bool
-    last: Run
-    file: str
+    changes: Sequence[Change]  # a line of ``compare.csv`` for each cell
+    summary: Summary  # what they say together
+    environments: Sequence[str]  # a line for each thing that is not the same in both environments
+    across: bool  # whether the sides were measured on different machines
+    slower_than: float  # what the gate allows
+    more_instructions: float  # what it allows of counted instructions
+    failed: bool  # whether a cell or a check of the later side failed
+    last: Run  # the last run of the later side
+    file: str  # the name of the table
 
     @property
     def slower(self) -> list[Change]:
