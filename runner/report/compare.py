@@ -15,7 +15,7 @@ from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
 from runner.report.conclude import Run, exit_code, load_run
-from runner.report.language import ENGLISH, FindingText, Words, ratio_text, words_of
+from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
 from runner.report.page.facts import flatten
 from runner.report.page.listing import change_listing
@@ -246,10 +246,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
 
 
 def _named(found: Sequence[Change], words: Words) -> str:
-    names = [change.label for change in found[:NAMED_AT_MOST]]
-    if len(found) > NAMED_AT_MOST:
-        names.append(words["more_notes"].format(more=len(found) - NAMED_AT_MOST))
-    return ", ".join(names)
+    return ", ".join(first_of([change.label for change in found], NAMED_AT_MOST, words))
 
 
 def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:
