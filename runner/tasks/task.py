@@ -71,6 +71,7 @@ class TaskResult(NamedTuple):
 
 
 Keep = Callable[[TaskResult], None]
+MOST_SHOWN = 256  # elements of a tensor in a row's text
 MANY_TIMES = 100  # beyond which a slowdown is not said to the digit
 
 
