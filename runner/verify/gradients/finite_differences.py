@@ -131,13 +131,13 @@ class _Lines:
 
     def slopes(self, position: int, directions: Sequence[Tensor]) -> list[Slopes]:
         """The slopes along each direction of an input."""
-        slopes = [differentiate(self.along(position, d), 1.0) for d in directions]
+        slopes = [differentiate(self.along(position, d)) for d in directions]
         return _differentiable(directions, slopes) if self.problem.special else slopes
 
     def second_slopes(self, position: int, direction: Tensor) -> Slopes:
         """Slopes from other steps; unknown where the function stands still, as one that rounds."""
         along = self.along(position, direction)
-        slopes = differentiate(along, 1.0, coarsest=SECOND_LADDER)
+        slopes = differentiate(along, coarsest=SECOND_LADDER)
         still = (along(CLOSE) == slopes.base) & (along(-CLOSE) == slopes.base)
         stairs = still & (slopes.value.abs() * CLOSE > 8 * EPS * slopes.base.abs())
         return replace(slopes, error=slopes.error.masked_fill(stairs, HUGE))
