@@ -1,7 +1,7 @@
 """The pages of ``docs/reference`` that say what the code says: ``python docs/reference.py``.
 
-A field is explained once, in its class's docstring or in the comment beside it; a key of the
-configuration in the comment of its line. A test holds the pages to the code.
+A field is explained once, in the comment beside it; a key of the configuration in the comment of
+its line. A test holds the pages to the code.
 """
 
 from __future__ import annotations

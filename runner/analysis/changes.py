@@ -52,56 +52,39 @@ key_of = values_of(*AXES, "variant")
 
 @dataclass(frozen=True, kw_only=True)
 class Change(CellKey):
-    """A row of ``compare.csv``: a cell before and after. Intervals are of 95 %.
-
-    Attributes:
-        node: the machine that the later rows name.
-        before_cell: identity of the earlier cell; blank where there is none.
-        after_cell: identity of the later cell; blank where there is none.
-        before_runs: number of earlier runs with a time that can be trusted.
-        after_runs: number of later runs with such a time.
-        before_s: seconds of a call, the geometric mean over the earlier runs.
-        after_s: seconds of a call, the geometric mean over the later runs.
-        speedup: before_s / after_s: below 1 it became slower.
-        low: lower end of its interval; blank where it is unknown how much equal runs differ.
-        high: upper end of its interval.
-        smallest_difference: the smallest relative difference that these runs would have shown.
-        adjusted_p: p value of the hypothesis that the cell did not change, adjusted for all cells.
-        verdict: faster, slower, same or unclear; blank where nothing can be compared.
-        reason: why nothing can be compared.
-        changed: what else changed, such as ``status ok to crashed; gradient pass to fail``.
-        became_wrong: whether the cell, or a check of it, fails and did not before.
-        is_slower: whether it is surely slower by more than the gate allows.
-        before_instructions: machine instructions of a call, the fewest of the earlier runs.
-        after_instructions: the same of the later runs.
-        instructions_ratio: after_instructions / before_instructions: above 1 it became more; blank
-            where they were not counted on both sides, and by the same.
-        has_more_instructions: whether they became more by more than the gate allows.
-    """
+    """A row of ``compare.csv``: a cell before and after. Intervals are of 95 %."""
 
     size: str
     variant: str | None
-    node: str | None
-    before_cell: str | None
-    after_cell: str | None
-    before_runs: int = 0
-    after_runs: int = 0
-    before_s: float | None = None
-    after_s: float | None = None
-    speedup: float | None = None
+    node: str | None  # the machine that the later rows name
+    before_cell: str | None  # identity of the earlier cell; blank where there is none
+    after_cell: str | None  # identity of the later cell; blank where there is none
+    before_runs: int = 0  # number of earlier runs with a time that can be trusted
+    after_runs: int = 0  # number of later runs with such a time
+    before_s: float | None = None  # seconds of a call, the geometric mean over the earlier runs
+    after_s: float | None = None  # seconds of a call, the geometric mean over the later runs
+    speedup: float | None = None  # before_s / after_s: below 1 it became slower
+    # lower end of its interval; blank where it is unknown how much equal runs differ
     low: float | None = None
-    high: float | None = None
+    high: float | None = None  # upper end of its interval
+    # the smallest relative difference that these runs would have shown
     smallest_difference: float | None = None
+    # p value of the hypothesis that the cell did not change, adjusted for all cells
     adjusted_p: float | None = None
+    # faster, slower, same or unclear; blank where nothing can be compared
     verdict: str | None = None
-    reason: str | None = None
+    reason: str | None = None  # why nothing can be compared
+    # what else changed, such as ``status ok to crashed; gradient pass to fail``
     changed: str | None = None
-    became_wrong: bool = False
-    is_slower: bool = False
+    became_wrong: bool = False  # whether the cell, or a check of it, fails and did not before
+    is_slower: bool = False  # whether it is surely slower by more than the gate allows
+    # machine instructions of a call, the fewest of the earlier runs
     before_instructions: int | None = None
-    after_instructions: int | None = None
+    after_instructions: int | None = None  # the same of the later runs
+    # after_instructions / before_instructions: above 1 it became more; blank where they were not
+    # counted on both sides, and by the same
     instructions_ratio: float | None = None
-    has_more_instructions: bool = False
+    has_more_instructions: bool = False  # whether they became more by more than the gate allows
 
     @property
     def label(self) -> str:
@@ -345,18 +328,12 @@ def _ran_otherwise(before: str | None, after: str | None) -> str | None:
 
 
 class Summary(NamedTuple):
-    """What a comparison of two runs comes to.
+    """What a comparison of two runs comes to."""
 
-    Attributes:
-        both: cells that both sides have.
-        verdicts: how many of those whose times could be compared have each.
-        geometric_mean: of their speed-ups; None where none was compared.
-        could_show: for each relative difference the share of ``both`` that could have shown it.
-    """
-
-    both: int
-    verdicts: Mapping[str, int]
-    geometric_mean: float | None
+    both: int  # cells that both sides have
+    verdicts: Mapping[str, int]  # how many of those whose times could be compared have each
+    geometric_mean: float | None  # of their speed-ups; None where none was compared
+    # for each relative difference the share of ``both`` that could have shown it
     could_show: Mapping[float, float]
 
 

@@ -25,106 +25,74 @@ _axes_of = values_of(*AXES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)  # a report may have 100,000
 class Speedup(CellKey):
-    """A row of ``speedup.csv``: a cell against its baseline. Every interval is one of 95 %.
-
-    Attributes:
-        node: the machine of the other side.
-        elements: number of elements of the first input: the size in the search for crossovers.
-        axis: what the two differ in.
-        baseline: the baseline's value of that axis.
-        other: the other side's value of that axis.
-        baseline_cell: identity of the baseline's cell, by which its row is found.
-        other_cell: identity of the other cell.
-        baseline_s: seconds that a call of the baseline costs where one follows another: the median,
-            or on a device that works asynchronously the launch where that is longer.
-        other_s: the same of the other side.
-        speedup: baseline_s / other_s: above 1 the other is faster.
-        low: lower end of the speed-up's interval. Where the sides were not measured in turn, it
-            includes how much the machine varies between moments; blank where that is not known.
-        high: upper end of the speed-up's interval.
-        paired: number of visits in the ratio; blank where the sides were not measured in turn.
-        in_all: number of all visits, also those in slow moments; the ratio uses these where too few
-            were calm.
-        as_it_came: the ratio of all visits, also of those in slow moments.
-        pair_processes: number of processes that made the visits. With 1 the interval does not
-            include differences between processes.
-        adjusted_p: p value of the hypothesis that the sides are equal, adjusted for the run's other
-            comparisons (Benjamini and Hochberg); blank where the sides were not measured in turn.
-        verdict: faster, slower, same or unclear, of the other side; blank without a ratio.
-        smallest_difference: the smallest relative difference that these visits would have shown; at
-            least what equal sides differ by here, where ``+sweep=noise`` has measured it.
-        reason: why no ratio is claimed, or why the verdict is unclear.
-        fastest_dtype: the dtype of the same kind in which the baseline is fastest.
-        fastest_s: the baseline's median in that dtype.
-        fastest_speedup: fastest_s / other_s.
-        fastest_low: lower end of its interval.
-        fastest_high: upper end of its interval.
-        transfer_s: seconds to bring the inputs to the device and the outputs back.
-        transfer_low_s: lower end of its interval.
-        transfer_high_s: upper end of its interval.
-        transfer_memory: the kind of host memory that the transfers were measured with.
-        each_speedup: the ratio where data are moved at each call.
-        each_low: lower end of its interval.
-        each_high: upper end of its interval.
-        calls_per_transfer: calls that share one transfer in ``once_speedup``.
-        once_speedup: the ratio where data are moved once for ``calls_per_transfer`` calls.
-        once_low: lower end of its interval.
-        once_high: upper end of its interval.
-        break_even_calls: how many calls on the same data pay for moving it: transfer_s /
-            (baseline_s - other_s), where the other side is surely faster without it.
-        break_even_low: lower end of its interval.
-        break_even_high: upper end of its interval.
-        build_s: seconds that the other side took until it could be called as it is timed.
-        build_calls: how many calls pay for that: build_s / (baseline_s - other_s), where the other
-            side is surely faster.
-        build_calls_low: lower end of its interval.
-        build_calls_high: upper end of its interval.
-    """
+    """A row of ``speedup.csv``: a cell against its baseline. Every interval is one of 95 %."""
 
     variant: str | None
-    node: str | None
+    node: str | None  # the machine of the other side
+    # number of elements of the first input: the size in the search for crossovers
     elements: int | None
-    axis: str
-    baseline: str
-    other: str
-    baseline_cell: str | None
-    other_cell: str
+    axis: str  # what the two differ in
+    baseline: str  # the baseline's value of that axis
+    other: str  # the other side's value of that axis
+    baseline_cell: str | None  # identity of the baseline's cell, by which its row is found
+    other_cell: str  # identity of the other cell
+    # seconds that a call of the baseline costs where one follows another: the median, or on a
+    # device that works asynchronously the launch where that is longer
     baseline_s: float | None
-    other_s: float | None
-    speedup: float | None = None
+    other_s: float | None  # the same of the other side
+    speedup: float | None = None  # baseline_s / other_s: above 1 the other is faster
+    # lower end of the speed-up's interval. Where the sides were not measured in turn, it includes
+    # how much the machine varies between moments; blank where that is not known
     low: float | None = None
-    high: float | None = None
+    high: float | None = None  # upper end of the speed-up's interval
+    # number of visits in the ratio; blank where the sides were not measured in turn
     paired: int | None = None
+    # number of all visits, also those in slow moments; the ratio uses these where too few were calm
     in_all: int | None = None
-    as_it_came: float | None = None
+    as_it_came: float | None = None  # the ratio of all visits, also of those in slow moments
+    # number of processes that made the visits. With 1 the interval does not include differences
+    # between processes
     pair_processes: int | None = None
+    # p value of the hypothesis that the sides are equal, adjusted for the run's other comparisons
+    # (Benjamini and Hochberg); blank where the sides were not measured in turn
     adjusted_p: float | None = None
+    # faster, slower, same or unclear, of the other side; blank without a ratio
     verdict: str | None = None
+    # the smallest relative difference that these visits would have shown; at least what equal sides
+    # differ by here, where ``+sweep=noise`` has measured it
     smallest_difference: float | None = None
-    reason: str | None = None
-    fastest_dtype: str | None = None
-    fastest_s: float | None = None
-    fastest_speedup: float | None = None
-    fastest_low: float | None = None
-    fastest_high: float | None = None
+    reason: str | None = None  # why no ratio is claimed, or why the verdict is unclear
+    fastest_dtype: str | None = None  # the dtype of the same kind in which the baseline is fastest
+    fastest_s: float | None = None  # the baseline's median in that dtype
+    fastest_speedup: float | None = None  # fastest_s / other_s
+    fastest_low: float | None = None  # lower end of its interval
+    fastest_high: float | None = None  # upper end of its interval
+    # seconds to bring the inputs to the device and the outputs back
     transfer_s: float | None = None
-    transfer_low_s: float | None = None
-    transfer_high_s: float | None = None
+    transfer_low_s: float | None = None  # lower end of its interval
+    transfer_high_s: float | None = None  # upper end of its interval
+    # the kind of host memory that the transfers were measured with
     transfer_memory: str | None = None
-    each_speedup: float | None = None
-    each_low: float | None = None
-    each_high: float | None = None
-    calls_per_transfer: int | None = None
+    each_speedup: float | None = None  # the ratio where data are moved at each call
+    each_low: float | None = None  # lower end of its interval
+    each_high: float | None = None  # upper end of its interval
+    calls_per_transfer: int | None = None  # calls that share one transfer in ``once_speedup``
+    # the ratio where data are moved once for ``calls_per_transfer`` calls
     once_speedup: float | None = None
-    once_low: float | None = None
-    once_high: float | None = None
+    once_low: float | None = None  # lower end of its interval
+    once_high: float | None = None  # upper end of its interval
+    # how many calls on the same data pay for moving it: transfer_s / (baseline_s - other_s), where
+    # the other side is surely faster without it
     break_even_calls: float | None = None
-    break_even_low: float | None = None
-    break_even_high: float | None = None
+    break_even_low: float | None = None  # lower end of its interval
+    break_even_high: float | None = None  # upper end of its interval
+    # seconds that the other side took until it could be called as it is timed
     build_s: float | None = None
+    # how many calls pay for that: build_s / (baseline_s - other_s), where the other side is surely
+    # faster
     build_calls: float | None = None
-    build_calls_low: float | None = None
-    build_calls_high: float | None = None
+    build_calls_low: float | None = None  # lower end of its interval
+    build_calls_high: float | None = None  # upper end of its interval
 
 
 def compare(

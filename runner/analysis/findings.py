@@ -37,19 +37,12 @@ DOUBTFUL = {*FORBIDDING} - {"view"}  # flags: that a view moves no data says wha
 
 @dataclass(frozen=True)
 class Finding:
-    """A number and what it is of.
+    """A number and what it is of."""
 
-    Attributes:
-        tone: faster, slower, unclear, wrong or right.
-        number: a ratio with its interval, a count, or a word.
-        sentence: what follows the number.
-        notes: how it was measured, and how far it can be trusted.
-    """
-
-    tone: str
-    number: Estimate | int | Sentence
-    sentence: Sentence
-    notes: tuple[Sentence, ...] = ()
+    tone: str  # faster, slower, unclear, wrong or right
+    number: Estimate | int | Sentence  # a ratio with its interval, a count, or a word
+    sentence: Sentence  # what follows the number
+    notes: tuple[Sentence, ...] = ()  # how it was measured, and how far it can be trusted
 
 
 def headline_of(rows: Sequence[Row], speedups: Sequence[Speedup]) -> Sentence:

@@ -24,20 +24,15 @@ from runner.errors import ConfigError
 
 @dataclass(frozen=True)
 class BoundArguments(BoundOperation):
-    """The operation, whose ``inputs_from`` has made its arguments once.
+    """The operation, whose ``inputs_from`` has made its arguments once."""
 
-    Attributes:
-        leaves: what the arguments hold, in order; a strided tensor is an input, and the rest
-            constants.
-        form: how they are nested.
-        made_in: the dtype for which they were made; where it is a constant, it stands for the
-            dtype of the call's inputs.
-        as_verified: what calls the callable where its gradient is defined; None: it itself.
-    """
-
+    # what the arguments hold, in order; a strided tensor is an input, and the rest constants
     leaves: tuple[Any, ...] = ()
-    form: TreeSpec | None = None
+    form: TreeSpec | None = None  # how they are nested
+    # the dtype for which they were made; where it is a constant, it stands for the dtype of the
+    # call's inputs
     made_in: torch.dtype = torch.float32
+    # what calls the callable where its gradient is defined; None: it itself
     as_verified: Callable[..., Any] | None = None
     has_one_size = True
 

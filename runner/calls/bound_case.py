@@ -28,15 +28,11 @@ from runner.errors import one_line
 
 @dataclass(frozen=True)
 class BoundCase(BoundOperation):
-    """A case as what verifies operations takes it: it draws the inputs that the case declares.
+    """A case as what verifies operations takes it: it draws the inputs that the case declares."""
 
-    Attributes:
-        inputs: the inputs whose gradient is checked, by name, in the dtype, on the CPU.
-        constants: the others.
-    """
-
+    # the inputs whose gradient is checked, by name, in the dtype, on the CPU
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)  # the others
     has_one_size = True
     # a case's file has no such fields, and a function that is given in Python has no file at all
     on_no_graph = (

@@ -25,28 +25,22 @@ INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products of
 
 @dataclass(frozen=True)
 class BoundOperation:
-    """An operation with its callable imported and everything but the device settled.
-
-    Attributes:
-        fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
-        layout: how they lie in memory, likewise.
-        reference: the callable whose values are taken for right; None: ``function`` itself.
-        module: what ``function`` was made of, if of a module, whose parameters are inputs too.
-        device: of a call without inputs.
-        is_compiled: whether a call at a new shape takes seconds, for the compiler.
-    """
+    """An operation with its callable imported and everything but the device settled."""
 
     op: Operation
     function: Callable[..., Any]
     dimensions: Dimensions
     dtype: torch.dtype
     seed: int
+    # what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`
     fill: str = "normal"
-    layout: str = "contiguous"
+    layout: str = "contiguous"  # how they lie in memory, likewise
+    # the callable whose values are taken for right; None: ``function`` itself
     reference: Callable[..., Any] | None = None
+    # what ``function`` was made of, if of a module, whose parameters are inputs too
     module: ModuleFunction | None = None
-    device: torch.device = CPU
-    is_compiled: bool = False
+    device: torch.device = CPU  # of a call without inputs
+    is_compiled: bool = False  # whether a call at a new shape takes seconds, for the compiler
     has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
     # what its author can do where the result has no graph, or float64 is refused
     on_no_graph: ClassVar[str] = "where that is meant, write differentiable: false in the op file"

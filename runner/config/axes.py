@@ -35,32 +35,23 @@ NAMED = ("op", "size", "dtype", "device")
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis.
+    """One axis."""
 
-    Attributes:
-        name: the key of the configuration, and the column of the rows.
-        default: where the configuration says nothing; None: the operation or the machine decides.
-        choices: the values that it may have; blank: any, or checked elsewhere.
-        compared: whether rows can be compared along it.
-        benchmark_only: whether rows of other jobs than benchmark leave it blank.
-        in_autograd: whether those of an operation's gradients have it all the same.
-        setting: its type in the configuration, where that is not the type in the rows.
-        usual: the baseline where the user names none; None: the default, or the first value.
-        rank: among the axes that are compared where the user names none; None: not among them.
-        aliases: other words for its values, in lower case.
-        has_key: whether it is a key of the configuration; otherwise it follows from others.
-    """
-
-    name: str
+    name: str  # the key of the configuration, and the column of the rows
+    # where the configuration says nothing; None: the operation or the machine decides
     default: object
-    choices: tuple[str, ...]
-    compared: bool = True
-    benchmark_only: bool = False
-    in_autograd: bool = False
-    setting: object = None
+    choices: tuple[str, ...]  # the values that it may have; blank: any, or checked elsewhere
+    compared: bool = True  # whether rows can be compared along it
+    benchmark_only: bool = False  # whether rows of other jobs than benchmark leave it blank
+    in_autograd: bool = False  # whether those of an operation's gradients have it all the same
+    setting: object = None  # its type in the configuration, where that is not the type in the rows
+    # the baseline where the user names none; None: the default, or the first value
     usual: object = None
+    # among the axes that are compared where the user names none; None: not among them
     rank: int | None = None
+    # other words for its values, in lower case
     aliases: Mapping[str, str] = field(default_factory=dict)
+    # whether it is a key of the configuration; otherwise it follows from others
     has_key: bool = True
 
     @property
@@ -79,21 +70,15 @@ def _axis(default: object = None, choices: tuple[str, ...] = (), **facts: object
 class CellKey:
     """What tells one cell from another: its value on each axis, in the order of the columns.
 
-    ``conf/config.yaml`` says what the others are.
-
-    Attributes:
-        op: the operation's name, or the case's.
-        size: the shape of the first input, and what differs from the defaults.
-        dtype: that of the inputs.
-        parameters: what the command says of the operation's own, ``dim=0`` for ``op.kwargs.dim=0``.
-        seed: that of the numbers that inputs are drawn from.
+    ``conf/config.yaml`` says what those without a comment are.
     """
 
-    op: str = _axis(setting=dict[str, Any])
+    op: str = _axis(setting=dict[str, Any])  # the operation's name, or the case's
+    # the shape of the first input, and what differs from the defaults
     size: str = _axis(setting=Any)
-    dtype: str = _axis(usual="float32", rank=2)
+    dtype: str = _axis(usual="float32", rank=2)  # that of the inputs
     device: str = _axis("cpu", rank=1)
-    threads: int | None = _axis(rank=3)
+    threads: int | None = _axis(rank=3)  # PyTorch's intra-op threads during the cell
     impl: str = _axis("default", benchmark_only=True, in_autograd=True, rank=0)
     direction: str = _axis("forward", DIRECTIONS, benchmark_only=True, rank=7)
     cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True, rank=6)
@@ -116,8 +101,9 @@ class CellKey:
     )
     deterministic: bool = _axis(False, benchmark_only=True, rank=11)
     graph: bool = _axis(False, benchmark_only=True)
+    # what the command says of the operation's own, ``dim=0`` for ``op.kwargs.dim=0``
     parameters: str | None = _axis(rank=12, has_key=False)
-    seed: int = _axis(0, compared=False)
+    seed: int = _axis(0, compared=False)  # that of the numbers that inputs are drawn from
 
 
 AXES: Mapping[str, Axis] = {f.name: Axis(f.name, **f.metadata) for f in fields(CellKey)}

@@ -31,21 +31,15 @@ def _mode(key: str, value: object) -> str:
 
 @dataclass(frozen=True)
 class Implementation:
-    """How one is called.
+    """How one is called."""
 
-    Attributes:
-        call: dotted name of a callable that takes what the operation's ``call`` takes.
-        kwargs: constants by name for it alone; they add to the operation's or replace them.
-        prepare: as the operation's ``prepare``, which it replaces.
-        compile: the mode in which torch.compile compiles it, outside the clock.
-        dynamic: whether it is compiled for any shape.
-    """
-
-    call: str
+    call: str  # dotted name of a callable that takes what the operation's ``call`` takes
+    # constants by name for it alone; they add to the operation's or replace them
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    prepare: str = ""
+    prepare: str = ""  # as the operation's ``prepare``, which it replaces
+    # the mode in which torch.compile compiles it, outside the clock
     compile: str = field(default="off", metadata={"reader": _mode})
-    dynamic: bool = False
+    dynamic: bool = False  # whether it is compiled for any shape
 
 
 def implementations_by_name(key: str, value: object) -> dict[str, Implementation]:

@@ -41,94 +41,82 @@ def _size(key: str, value: object) -> object:
 
 @dataclass(frozen=True)
 class Operation:
-    """One file of ``conf/op``.
+    """One file of ``conf/op``."""
 
-    Attributes:
-        name: the name in results.
-        call: dotted name of any importable callable.
-        signature: axes of the inputs and outputs, ``"... m k, ... k n -> ... m n"``.
-        flop: formula of the FLOP; blank: ``torch.utils.flop_counter`` counts them.
-        bytes: formula of the bytes moved; blank: the bytes of the inputs and outputs.
-        derived_dims: formulas of dimensions that follow from others.
-        size: the size when the user gives none, as text or as a mapping of dimensions.
-        dtypes: the kinds of dtype that it takes (:data:`runner.config.dtypes.KINDS`), or single
-            dtypes, such as int8.
-        inputs: parameter names, to pass the tensors by keyword; blank: by position.
-        index_inputs: inputs (named in ``inputs``) that hold int64 positions along a dimension.
-        input_dtypes: dtypes of inputs, by name or position, that are not the cell's.
-        input_layouts: layouts of inputs, by name or position, whatever the cell's ``layout``.
-        input_strides: strides of inputs, by name or position, in elements.
-        structure: the property that an input has, by name or position; one of
-            :data:`runner.config.structure.STRUCTURES`.
-        inputs_from: dotted name of a function that makes the inputs from the dimensions (by name),
-            the dtype, the device and a generator; blank: they are drawn. For the signature
-            ``* -> *`` it makes the call's arguments, a list and a mapping, which may hold tensors
-            anywhere; the gradients of those that require one are checked.
-        prepare: dotted name of a function that turns the inputs into the call's arguments: one, a
-            list, or a mapping by name. It runs outside the clock.
-        restore: inputs that a call changes; they are put back before each call, outside the clock.
-        as_list: the tensors are passed as one list.
-        args: constants passed before the tensors; those of a class of modules make its instance.
-        args_after: constants passed after them.
-        kwargs: constants passed by name; ``"{k}"`` stands for a formula's value, ``"{dtype}"`` and
-            ``"{device}"`` for the call's own, ``"torch.int8"`` and the like for themselves. Among
-            all of these ``"{x}"`` is the input x, which is passed there and nowhere else.
-        passes: what is done with the model that ``call`` makes, one of
-            :data:`runner.config.workload.call.PASSES`; blank: ``call`` makes no model.
-        tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the
-            largest element; or ``rounding``: as much as a roundoff at each step moves the result.
-        differentiable: whether autograd can go through it.
-        domain: the numbers that the inputs may hold, for all or by input: one of
-            :data:`runner.config.domain.NAMED`, or an interval, ``"[-1, 1]"``, ``"(0, 10]"``.
-        nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
-        gradient_of: dotted name of the function whose gradient it is meant to have, such as
-            ``torch.clone`` for a rounding that lets gradients pass; blank: its own.
-        columns: further columns of ``results.csv``, by name: each the dotted name of a function
-            ``f(row, output)`` that returns a number or text.
-        reference: dotted name of the callable whose values and gradients are right, which is called
-            as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
-        implementations: other callables for the same, by the names that ``impl`` has for them.
-        compare: how its values are compared with the reference's: values, or up_to_sign (each
-            vector of a factor, as of an SVD, may have either sign; complex eigenvalues, any order).
-        random: whether it draws random numbers; then moments of several results are compared.
-        description: one line for people.
-    """
-
-    name: str
-    call: str
-    signature: str
-    flop: str = ""
-    bytes: str = ""
+    name: str  # the name in results
+    call: str  # dotted name of any importable callable
+    signature: str  # axes of the inputs and outputs, ``"... m k, ... k n -> ... m n"``
+    flop: str = ""  # formula of the FLOP; blank: ``torch.utils.flop_counter`` counts them
+    bytes: str = ""  # formula of the bytes moved; blank: the bytes of the inputs and outputs
+    # formulas of dimensions that follow from others
     derived_dims: Mapping[str, str] = field(default_factory=dict)
+    # the size when the user gives none, as text or as a mapping of dimensions
     size: Any = field(default="256", metadata={"reader": _size})
+    # the kinds of dtype that it takes (:data:`runner.config.dtypes.KINDS`), or single dtypes, such
+    # as int8
     dtypes: tuple[str, ...] = ("floating",)
+    # parameter names, to pass the tensors by keyword; blank: by position
     inputs: tuple[str, ...] = ()
+    # inputs (named in ``inputs``) that hold int64 positions along a dimension
     index_inputs: Mapping[str, str] = field(default_factory=dict)
+    # dtypes of inputs, by name or position, that are not the cell's
     input_dtypes: Mapping[str, str] = field(default_factory=dict)
+    # layouts of inputs, by name or position, whatever the cell's ``layout``
     input_layouts: Mapping[str, str] = field(default_factory=dict)
+    # strides of inputs, by name or position, in elements
     input_strides: Mapping[str, Any] = field(default_factory=dict)
+    # the property that an input has, by name or position; one of
+    # :data:`runner.config.structure.STRUCTURES`
     structure: Mapping[str, str] = field(default_factory=dict)
+    # dotted name of a function that makes the inputs from the dimensions (by name), the dtype, the
+    # device and a generator; blank: they are drawn. For the signature ``* -> *`` it makes the
+    # call's arguments, a list and a mapping, which may hold tensors anywhere; the gradients of
+    # those that require one are checked
     inputs_from: str = ""
+    # dotted name of a function that turns the inputs into the call's arguments: one, a list, or a
+    # mapping by name. It runs outside the clock
     prepare: str = ""
+    # inputs that a call changes; they are put back before each call, outside the clock
     restore: tuple[str, ...] = ()
-    as_list: bool = False
+    as_list: bool = False  # the tensors are passed as one list
+    # constants passed before the tensors; those of a class of modules make its instance
     args: tuple[Any, ...] = ()
-    args_after: tuple[Any, ...] = ()
+    args_after: tuple[Any, ...] = ()  # constants passed after them
+    # constants passed by name; ``"{k}"`` stands for a formula's value, ``"{dtype}"`` and
+    # ``"{device}"`` for the call's own, ``"torch.int8"`` and the like for themselves. Among all of
+    # these ``"{x}"`` is the input x, which is passed there and nowhere else
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    # what is done with the model that ``call`` makes, one of
+    # :data:`runner.config.workload.call.PASSES`; blank: ``call`` makes no model
     passes: str = ""
+    # formula of the error allowed, in unit roundoffs of the dtype, relative to the largest element;
+    # or ``rounding``: as much as a roundoff at each step moves the result
     tolerance: str = "8"
-    differentiable: bool = True
+    differentiable: bool = True  # whether autograd can go through it
+    # the numbers that the inputs may hold, for all or by input: one of
+    # :data:`runner.config.domain.NAMED`, or an interval, ``"[-1, 1]"``, ``"(0, 10]"``
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
+    # floating inputs that have no gradient, by name, such as masks
     nondifferentiable_inputs: tuple[str, ...] = ()
+    # dotted name of the function whose gradient it is meant to have, such as ``torch.clone`` for a
+    # rounding that lets gradients pass; blank: its own
     gradient_of: str = ""
+    # further columns of ``results.csv``, by name: each the dotted name of a function ``f(row,
+    # output)`` that returns a number or text
     columns: Mapping[str, str] = field(default_factory=dict)
+    # dotted name of the callable whose values and gradients are right, which is called as ``call``
+    # is, in float64 on the CPU; blank: ``call`` itself
     reference: str = ""
+    # other callables for the same, by the names that ``impl`` has for them
     implementations: Mapping[str, Implementation] = field(
         default_factory=dict, metadata={"reader": implementations_by_name}
     )
+    # how its values are compared with the reference's: values, or up_to_sign (each vector of a
+    # factor, as of an SVD, may have either sign; complex eigenvalues, any order)
     compare: str = "values"
+    # whether it draws random numbers; then moments of several results are compared
     random: bool = False
-    description: str = ""
+    description: str = ""  # one line for people
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Operation:
@@ -364,17 +352,13 @@ class Operation:
 
 @dataclass(frozen=True)
 class Implemented(Operation):
-    """An operation by an implementation of its own: what is called, and how, is that one's.
+    """An operation by an implementation of its own: what is called, and how, is that one's."""
 
-    Attributes:
-        impl: its name.
-        compile, dynamic: how it is compiled, whatever the axes say.
-        declared_as: the operation as the file has it, which ``reference`` is called as.
-    """
-
-    impl: str = ""
+    impl: str = ""  # its name
+    # compile, dynamic: how it is compiled, whatever the axes say
     compile: str = "off"
     dynamic: bool = False
+    # the operation as the file has it, which ``reference`` is called as
     declared_as: Operation = field(kw_only=True)
 
     @property

@@ -20,7 +20,7 @@ from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for, with_changed_switches, with_kept
 from runner.tasks import autograd, benchmark, noise, roof, tensors, trace, transfer
-from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
+from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState
 
 TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "benchmark": benchmark.run,
@@ -43,7 +43,7 @@ class LocalRun:
         cell: Cell,
         state: WorkerState,
         report_step: ReportStep,
-        keep: Keep = forget,
+        keep: Keep = lambda result: None,
         folder: Path | None = None,
     ) -> None:
         self.cell, self._state, self._report_step = cell, state, report_step
@@ -113,7 +113,7 @@ def run_cell(
     cell: Cell,
     state: WorkerState,
     report_step: ReportStep = lambda step: None,
-    keep: Keep = forget,
+    keep: Keep = lambda result: None,
     folder: Path | None = None,
 ) -> TaskResult:
     """Run a cell in this process; what an operation raises becomes its status and reason."""

@@ -16,26 +16,20 @@ FOLDER = CONF / "hardware"
 
 @dataclass(frozen=True)
 class Step:
-    """A run of a stage.
+    """A run of a stage."""
 
-    Attributes:
-        run: the arguments of ``python -m runner``; ``{size}`` and the like stand for the stage's
-            ``values``, of which each is one for a device and one for a simulated device.
-        job: whose rows are looked at.
-        code: what the run must end with.
-        may_lack: whether a cell may be unsupported, with its reason.
-        statuses: what cells must end as, by operation, where that is not ``ok``.
-        checks: by what they show: formulas of a row's columns, ``value`` between ``least`` and
-            ``most``, for rows ``of`` these operations and ``when`` that is not below 0.
-        figures: the ``value`` of all rows, the median, or of each, with what tells it from others.
-    """
-
+    # the arguments of ``python -m runner``; ``{size}`` and the like stand for the stage's
+    # ``values``, of which each is one for a device and one for a simulated device
     run: str
-    job: str = "benchmark"
-    code: int = 0
-    may_lack: bool = False
+    job: str = "benchmark"  # whose rows are looked at
+    code: int = 0  # what the run must end with
+    may_lack: bool = False  # whether a cell may be unsupported, with its reason
+    # what cells must end as, by operation, where that is not ``ok``
     statuses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # by what they show: formulas of a row's columns, ``value`` between ``least`` and ``most``, for
+    # rows ``of`` these operations and ``when`` that is not below 0
     checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # the ``value`` of all rows, the median, or of each, with what tells it from others
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -24,19 +24,15 @@ Reading = list[tuple[float, ...]]  # of each sentinel: seconds of each of its ke
 
 @dataclass
 class Gate:
-    """Waits for calm moments, and says of each moment afterwards whether it was one.
+    """Waits for calm moments, and says of each moment afterwards whether it was one."""
 
-    Attributes:
-        sentinels: of those whose moments these are, each with what makes the process its own (its
-            number of threads) before it is read.
-        patience_s: seconds that may be waited.
-        on_wait: is called once with the slowdown, when that has taken a second.
-        watch: of the devices, which are asked for more at the same moments.
-    """
-
+    # of those whose moments these are, each with what makes the process its own (its number of
+    # threads) before it is read
     sentinels: Sequence[tuple[Sentinel, Callable[[], None]]]
-    patience_s: float = 0.0
+    patience_s: float = 0.0  # seconds that may be waited
+    # is called once with the slowdown, when that has taken a second
     on_wait: Callable[[float], None] = lambda slowdown: None
+    # of the devices, which are asked for more at the same moments
     watch: Sequence[Callable[[], None]] = ()
     waited_s: float = 0.0
     _readings: list[Reading] = field(default_factory=list)

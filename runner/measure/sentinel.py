@@ -96,7 +96,7 @@ class Sentinel:
     @property
     def best(self) -> tuple[float, ...]:
         """Seconds of each kernel at this machine's best, as far as it has been seen."""
-        return _least(self.known, self.own_best)
+        return self.own_best if self.known is None else tuple(map(min, self.known, self.own_best))
 
     def _read(self, kernel: Thunk, calls: int) -> float:
         for _ in range(UNTIMED):
@@ -110,10 +110,6 @@ def _medians(readings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
 
 def _over(seconds: float, best: float) -> float:
     return seconds / best if best > 0 else 1.0
-
-
-def _least(known: Sequence[float] | None, own: tuple[float, ...]) -> tuple[float, ...]:
-    return own if known is None else tuple(map(min, known, own))
 
 
 def _kernels(device: torch.device) -> list[Thunk]:

@@ -105,11 +105,10 @@ def as_json() -> str:
 
 @cache
 def explained(record: type) -> Mapping[str, str]:
-    """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
+    """What the comment beside each field says, or the one above it."""
     said: dict[str, str] = {}
     for parent in reversed(record.__mro__):
         if hasattr(parent, "__dataclass_fields__"):
-            said |= _of_docstring(inspect.cleandoc(parent.__doc__ or ""))
             said |= _of_comments(textwrap.dedent(inspect.getsource(parent)))
     return {name: without_roles(text).removesuffix(".") for name, text in said.items()}
 
@@ -118,13 +117,6 @@ def without_roles(text: str) -> str:
     """A sentence of a docstring as Markdown, without the marks of references to code."""
     text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", " ".join(text.split()))
     return text.replace("``", "`")
-
-
-def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
-    _, _, attributes = text.partition("Attributes:\n")
-    for entry in re.split(r"\n(?=    \w)", "\n" + attributes):
-        names, _, meaning = " ".join(entry.split()).partition(": ")
-        yield from ((name, meaning) for name in names.split(", ") if meaning)
 
 
 def _of_comments(source: str) -> Iterator[tuple[str, str]]:

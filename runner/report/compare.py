@@ -15,7 +15,7 @@ from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
 from runner.report.conclude import Run, exit_code, load_run
-from runner.report.language import ENGLISH, FindingText, Words, ratio_text, words_of
+from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
 from runner.report.page.facts import flatten
 from runner.report.page.listing import change_listing
@@ -40,29 +40,17 @@ OF_ONE_RUN = re.compile(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, read and compared.
+    """Two sides, read and compared."""
 
-    Attributes:
-        changes: a line of ``compare.csv`` for each cell.
-        summary: what they say together.
-        environments: a line for each thing that is not the same in both environments.
-        across: whether the sides were measured on different machines.
-        slower_than: what the gate allows.
-        more_instructions: what it allows of counted instructions.
-        failed: whether a cell or a check of the later side failed.
-        last: the last run of the later side.
-        file: the name of the table.
-    """
-
-    changes: Sequence[Change]
-    summary: Summary
-    environments: Sequence[str]
-    across: bool
-    slower_than: float
-    more_instructions: float
-    failed: bool
-    last: Run
-    file: str
+    changes: Sequence[Change]  # a line of ``compare.csv`` for each cell
+    summary: Summary  # what they say together
+    environments: Sequence[str]  # a line for each thing that is not the same in both environments
+    across: bool  # whether the sides were measured on different machines
+    slower_than: float  # what the gate allows
+    more_instructions: float  # what it allows of counted instructions
+    failed: bool  # whether a cell or a check of the later side failed
+    last: Run  # the last run of the later side
+    file: str  # the name of the table
 
     @property
     def slower(self) -> list[Change]:
@@ -258,10 +246,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
 
 
 def _named(found: Sequence[Change], words: Words) -> str:
-    names = [change.label for change in found[:NAMED_AT_MOST]]
-    if len(found) > NAMED_AT_MOST:
-        names.append(words["more_notes"].format(more=len(found) - NAMED_AT_MOST))
-    return ", ".join(names)
+    return ", ".join(first_of([change.label for change in found], NAMED_AT_MOST, words))
 
 
 def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:

@@ -44,15 +44,12 @@ def _github_action_benchmark(rows: Rows, environment: Mapping[str, Any]) -> list
     """
     entries = []
     for row in rows:
-        entry = {"name": _name(row), "unit": "s", "value": row.median_s, "extra": _extra(row)}
+        extra = ", ".join([f"cell={row.cell}", f"samples={row.samples}", *row.flags])
+        entry = {"name": _name(row), "unit": "s", "value": row.median_s, "extra": extra}
         if row.ci_low_s is not None and row.ci_high_s is not None:
             entry["range"] = f"{row.ci_low_s:.6g} to {row.ci_high_s:.6g}"
         entries.append(entry)
     return entries
-
-
-def _extra(row: BenchmarkRow) -> str:
-    return ", ".join([f"cell={row.cell}", f"samples={row.samples}", *row.flags])
 
 
 def _pytest_benchmark(rows: Rows, environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -26,7 +27,7 @@ from runner.config.schema import Report
 from runner.errors import printable, tell
 from runner.files import bounded_lines, write_atomically
 from runner.report import place
-from runner.report.language import ENGLISH, Words, finding_text, sentence_text, words_of
+from runner.report.language import ENGLISH, Words, finding_text, first_of, sentence_text, words_of
 from runner.report.markdown import markdown_of
 from runner.report.page.facts import noise_of
 from runner.report.publish import draw_figures, pictures_of, write_page
@@ -243,7 +244,7 @@ def _notes(
     root: Path, analysis: Analysis, environment: Mapping[str, Any], words: Words
 ) -> list[str]:
     """What a reader has to know first: what is not there, did not run, or should not be trusted."""
-    notes = []
+    notes, first = [], partial(first_of, most=MOST_OF_A_KIND, words=words)
     cells, excluded = environment.get("cells"), environment.get("excluded")
     missing = (cells or 0) - len({row.cell for row in analysis.rows})
     if missing > 0:
@@ -251,25 +252,18 @@ def _notes(
         notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
     if excluded:
         notes.append(words["left_out"].format(count=excluded))
-    notes += _first(what_is_missing(analysis.rows, words), words)
-    notes += _first(which_gradients_fail(analysis.gradients, words), words)
+    notes += first(what_is_missing(analysis.rows, words))
+    notes += first(which_gradients_fail(analysis.gradients, words))
     notes += what_is_wrong(analysis.benchmarks, words)
-    notes += _first(what_is_not_known(analysis.rows, words), words)
+    notes += first(what_is_not_known(analysis.rows, words))
     notes += what_was_not_saved(analysis.rows, words)
     notes += what_was_traced(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
-    notes += _first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words), words)
+    notes += first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words))
     notes += what_was_not_compared(analysis.benchmarks, analysis.speedups, words)
     notes += what_is_newer(analysis.rows, words)
-    notes += _first([words["note_damaged"].format(line=line) for line in analysis.damaged], words)
+    notes += first([words["note_damaged"].format(line=line) for line in analysis.damaged])
     return notes
-
-
-def _first(notes: list[str], words: Words) -> list[str]:
-    """The first notes of a kind, and how many more there are."""
-    more = len(notes) - MOST_OF_A_KIND
-    last = [words["more_notes"].format(more=more)] if more > 0 else []
-    return [*notes[:MOST_OF_A_KIND], *last]
 
 
 def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:

@@ -23,39 +23,28 @@ LEARNED_AGAIN = "this run, again"
 
 @dataclass(frozen=True)
 class _Cell:
-    cell: str
-    job: str
+    cell: str  # the cell's identity
+    job: str  # what was done with it: benchmark, autograd, tensors, transfer, roof, noise or trace
 
 
 @dataclass(frozen=True)
 class Row(CellKey, _Cell):
-    """What every row begins with: which cell, with its value on each axis, and what came of it.
+    """What every row begins with: which cell, with its value on each axis, and what came of it."""
 
-    Attributes:
-        cell: the cell's identity.
-        job: what was done with it: benchmark, autograd, tensors, transfer, roof, noise or
-            trace.
-        threads: PyTorch's intra-op threads during the cell.
-        device_name: the device that ran it.
-        node: the machine that ran it, by name and a short hash of what it is; times of different
-            nodes do not compare.
-        variant: a short hash of the op file and the timing: rows of different files differ in it.
-        status: ok, failed, unavailable, unsupported, timeout, out_of_memory or crashed.
-        reason: why the status is not ``ok``, or what a check found or could not do, in a line.
-        seconds: what the cell took in all, from its start to its row.
-        limit_time_s: seconds after which the cell would have been ended.
-        limit_memory_bytes: bytes that it might allocate; blank: what the machine had free.
-        environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
-    """
-
-    device_name: str | None = None
+    device_name: str | None = None  # the device that ran it
+    # the machine that ran it, by name and a short hash of what it is; times of different nodes do
+    # not compare
     node: str | None = None
+    # a short hash of the op file and the timing: rows of different files differ in it
     variant: str | None = None
-    status: str = "ok"
+    status: str = "ok"  # ok, failed, unavailable, unsupported, timeout, out_of_memory or crashed
+    # why the status is not ``ok``, or what a check found or could not do, in a line
     reason: str | None = None
-    seconds: float | None = None
-    limit_time_s: float | None = None
+    seconds: float | None = None  # what the cell took in all, from its start to its row
+    limit_time_s: float | None = None  # seconds after which the cell would have been ended
+    # bytes that it might allocate; blank: what the machine had free
     limit_memory_bytes: int | None = None
+    # the ``id`` of that entry of ``environment.json`` that it was measured with
     environment: str | None = None
 
 
@@ -265,53 +254,38 @@ class PeaksRow(Row):
 
 @dataclass(frozen=True)
 class NoiseRow(Row):
-    """A row of ``noise.csv``: what pairs of equal sides show of the machine.
+    """A row of ``noise.csv``: what pairs of equal sides show of the machine."""
 
-    Attributes:
-        pairs: pairs of an operation and its equal twin that found calm moments; the other columns
-            are about these pairs.
-        visits: typical number of visits of a pair.
-        smallest_difference: the relative difference that a typical pair would have shown.
-        largest_difference: the largest relative difference that a pair of equal sides showed.
-        alarms: pairs in which a difference was claimed although the sides are equal.
-        alarm_rate_high: upper end (95 % confidence) of the share of such pairs.
-        calm_share: share of all visits that were in calm moments.
-    """
-
+    # pairs of an operation and its equal twin that found calm moments; the other columns are about
+    # these pairs
     pairs: int | None = None
-    visits: int | None = None
+    visits: int | None = None  # typical number of visits of a pair
+    # the relative difference that a typical pair would have shown
     smallest_difference: float | None = None
+    # the largest relative difference that a pair of equal sides showed
     largest_difference: float | None = None
+    # pairs in which a difference was claimed although the sides are equal
     alarms: int | None = None
-    alarm_rate_high: float | None = None
-    calm_share: float | None = None
+    alarm_rate_high: float | None = None  # upper end (95 % confidence) of the share of such pairs
+    calm_share: float | None = None  # share of all visits that were in calm moments
 
 
 @dataclass(frozen=True)
 class TraceRow(Row):
-    """A row of ``trace.csv``: what was recorded of a model.
+    """A row of ``trace.csv``: what was recorded of a model."""
 
-    Attributes:
-        passes: what was done with the model: forward, backward or step.
-        calls: calls that the model makes in all.
-        distinct: how many different calls there are.
-        not_reproduced: how many calls cannot be made again; their entries say why.
-        parameters_bytes: bytes of the model's parameters.
-        model_s: seconds that the model takes; blank where it ran without numbers, on device meta.
-        covered: share of the model's time on the host in the calls that can be made again.
-        on_meta: whether the model was too large for the memory, and so ran without numbers.
-        file: the workload that was written.
-    """
-
-    passes: str | None = None
-    calls: int | None = None
-    distinct: int | None = None
-    not_reproduced: int | None = None
-    parameters_bytes: int | None = None
+    passes: str | None = None  # what was done with the model: forward, backward or step
+    calls: int | None = None  # calls that the model makes in all
+    distinct: int | None = None  # how many different calls there are
+    not_reproduced: int | None = None  # how many calls cannot be made again; their entries say why
+    parameters_bytes: int | None = None  # bytes of the model's parameters
+    # seconds that the model takes; blank where it ran without numbers, on device meta
     model_s: float | None = None
+    # share of the model's time on the host in the calls that can be made again
     covered: float | None = None
+    # whether the model was too large for the memory, and so ran without numbers
     on_meta: bool | None = None
-    file: str | None = None
+    file: str | None = None  # the workload that was written
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
 from runner.rows.rows import BAD, AutogradRow, GradientCheck, row_of_check
-from runner.tasks.task import Task, TaskResult
+from runner.tasks.task import MOST_SHOWN, Task, TaskResult
 from runner.verify.exact import ExactGradient
 from runner.verify.gradients.finding import Worst
 from runner.verify.gradients.problem import reseed
@@ -28,7 +28,6 @@ from runner.verify.rounding import BOUND_TEXT, FACTOR, rounding_bound, unit_roun
 ATTEMPTS = 8  # at inputs near the declared ones where the function and its derivatives exist
 # relative; what is compared more loosely than this, and than 64 roundoffs, says nothing
 USEFUL_TOLERANCE = 1e-3
-MOST_SHOWN = 256  # elements in a row's text
 PLUMBING = f"{FACTOR} unit roundoffs; one engine is asked twice, so that agreement is no evidence"
 ROUNDING = f"{BOUND_TEXT}, d by 16 draws of a rounding error at each step"
 Gradients = dict[str, torch.Tensor]

@@ -71,11 +71,8 @@ class TaskResult(NamedTuple):
 
 
 Keep = Callable[[TaskResult], None]
+MOST_SHOWN = 256  # elements of a tensor in a row's text
 MANY_TIMES = 100  # beyond which a slowdown is not said to the digit
-
-
-def forget(result: TaskResult) -> None:
-    """Keep nothing: a process that ends in a check is replaced, and its cell runs again."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,9 @@ class Task:
     function: Function | None  # what the operation or case calls; None: its code is in its file
     state: WorkerState  # what earlier cells of this worker have found out
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
-    keep: Keep = forget  # is given what is known before a step that may end the process
+    # is given what is known before a step that may end the process; of what is not kept, the cell
+    # runs again
+    keep: Keep = lambda result: None
     folder: Path | None = None  # for what is no row; None: the cell has none
 
     @property

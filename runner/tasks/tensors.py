@@ -20,10 +20,9 @@ from runner.config.cases.tensor_code import NOTHING
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
 from runner.rows.rows import TensorRow
-from runner.tasks.task import Task, TaskResult
+from runner.tasks.task import MOST_SHOWN, Task, TaskResult
 
 CALL = "call"  # the check that the code can be run at all
-MOST_SHOWN = 256  # elements in a row's text; of more the shape is shown
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_differences_know_how_far_they_are_off() -> None:
         (lambda x: math.exp(5 * x), 5 * math.exp(3.5)),
     ):
         slopes = differentiate(
-            lambda h, f=function: torch.tensor([f(0.7 + h)], dtype=torch.float64), 1.0
+            lambda h, f=function: torch.tensor([f(0.7 + h)], dtype=torch.float64)
         )
         assert abs(slopes.value.item() - exact) <= 4 * slopes.error.item() + 1e-13 * exact
         assert slopes.error.item() < 1e-9 * exact
@@ -78,7 +78,7 @@ def test_differences_tell_kinks_jumps_and_infinite_slopes_from_curves() -> None:
         ]
         return torch.tensor([*values, math.log(h) if h > 0 else math.nan], dtype=torch.float64)
 
-    slopes = differentiate(along, 1.0)
+    slopes = differentiate(along)
     assert slopes.kink.tolist() == [True, True, False, False, False, False, False]
     assert (slopes.left[:2].tolist(), slopes.right[:2].tolist()) == ([-1.0, 0.0], [1.0, 1.0])
     assert slopes.error[2] < 1e-9
@@ -89,7 +89,7 @@ def test_differences_tell_kinks_jumps_and_infinite_slopes_from_curves() -> None:
 def test_coarse_steps_that_agree_by_chance_are_contradicted_by_finer_ones() -> None:
     wave = 2 * math.pi * 256  # all of its waves fit into the four coarsest steps
     slopes = differentiate(
-        lambda h: torch.tensor([h + 0.01 * math.sin(wave * h)], dtype=torch.float64), 1.0
+        lambda h: torch.tensor([h + 0.01 * math.sin(wave * h)], dtype=torch.float64)
     )
     assert abs(slopes.value.item() - (1 + 0.01 * wave)) <= 4 * slopes.error.item()
 

@@ -30,23 +30,17 @@ def _limit(key: str, value: object) -> int:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor among the arguments of a call.
+    """A tensor among the arguments of a call."""
 
-    Attributes:
-        shape: its lengths along each dimension.
-        dtype: its dtype; blank: the model's.
-        stride: elements from one to the next along each dimension; blank: contiguous.
-        below: integers are drawn from 0 to below this, as positions in a table.
-        domain: the numbers that it may hold, as an operation's.
-        written: whether the call changes it; it is put back before each one.
-    """
-
+    # its lengths along each dimension
     shape: tuple[int, ...] = field(metadata={"reader": _lengths})
-    dtype: str = ""
+    dtype: str = ""  # its dtype; blank: the model's
+    # elements from one to the next along each dimension; blank: contiguous
     stride: tuple[int, ...] | None = field(default=None, metadata={"reader": _lengths})
+    # integers are drawn from 0 to below this, as positions in a table
     below: int | None = field(default=None, metadata={"reader": _limit})
-    domain: str = ""
-    written: bool = False
+    domain: str = ""  # the numbers that it may hold, as an operation's
+    written: bool = False  # whether the call changes it; it is put back before each one
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Tensor:

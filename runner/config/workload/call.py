@@ -31,41 +31,31 @@ def _whole_number(key: str, value: object) -> int:
 
 @dataclass(frozen=True)
 class Call:
-    """One entry of a workload.
+    """One entry of a workload."""
 
-    Attributes:
-        function: dotted name of what is called; blank: the operation that ``op`` names.
-        args: its arguments by position. A mapping with a ``shape`` stands for a tensor,
-            ``"{dtype}"`` and ``"{device}"`` for the cell's; all else is itself.
-        kwargs: its arguments by name, written like ``args``.
-        outputs: the shapes of the tensors that it returns.
-        dtype: the model's dtype; tensors that have it get the dtype of the cell.
-        count: how often the model makes the call.
-        modules: the parts of the model that make it, and how often each.
-        passes: marks the model itself, which ``function`` makes and which is in no sum; what is
-            done with it, one of :data:`PASSES`.
-        tolerance: as an operation's; blank: it follows from the number of products in a sum.
-        differentiable, random, implementations: as an operation's.
-        reason: why it cannot be made again; blank: it can be.
-        name: its name within its workload.
-        workload: the name of its workload.
-    """
-
-    function: str = ""
+    function: str = ""  # dotted name of what is called; blank: the operation that ``op`` names
+    # its arguments by position. A mapping with a ``shape`` stands for a tensor, ``"{dtype}"`` and
+    # ``"{device}"`` for the cell's; all else is itself
     args: tuple[Any, ...] = ()
+    # its arguments by name, written like ``args``
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    outputs: tuple[Any, ...] = ()
-    dtype: str = "float32"
+    outputs: tuple[Any, ...] = ()  # the shapes of the tensors that it returns
+    dtype: str = "float32"  # the model's dtype; tensors that have it get the dtype of the cell
+    # how often the model makes the call
     count: int = field(default=1, metadata={"reader": _whole_number})
+    # the parts of the model that make it, and how often each
     modules: Mapping[str, Any] = field(default_factory=dict)
+    # marks the model itself, which ``function`` makes and which is in no sum; what is done with it,
+    # one of :data:`PASSES`
     passes: str = ""
-    tolerance: str = ""
+    tolerance: str = ""  # as an operation's; blank: it follows from the number of products in a sum
+    # differentiable, random, implementations: as an operation's
     differentiable: bool = True
     random: bool = False
     implementations: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    name: str = ""
-    workload: str = ""
+    reason: str = ""  # why it cannot be made again; blank: it can be
+    name: str = ""  # its name within its workload
+    workload: str = ""  # the name of its workload
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Call:

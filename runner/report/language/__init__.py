@@ -116,6 +116,12 @@ def sentence_text(sentence: Sentence, words: Words = ENGLISH) -> str:
     return said(words, f"say_{sentence.key}", **sentence.values)
 
 
+def first_of(texts: Sequence[str], most: int, words: Words) -> list[str]:
+    """The first of many texts, and how many more there are."""
+    more = len(texts) - most
+    return [*texts[:most], *([words["more_notes"].format(more=more)] if more > 0 else [])]
+
+
 def said(words: Words, key: str, **values: object) -> str:
     """One of a language's templates, filled in.
 

@@ -19,7 +19,7 @@ from runner.errors import printable
 from runner.report.figures.names import anchor
 from runner.report.figures.picture import COLOURS, Heatmap, Plot
 from runner.report.figures.vega_charts import chart_of
-from runner.report.language import FindingText, Words, ratio_text
+from runner.report.language import FindingText, Words, first_of, ratio_text
 from runner.report.page.bars import Bars
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
@@ -58,9 +58,6 @@ def page_of(
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
     big = any(len(listing.lines) > 1 for listing in (*first, *listings))
     scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if pictures else ()))
-    shown_notes = list(notes[:MOST_NOTES])
-    if len(notes) > MOST_NOTES:
-        shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
     flags = [(name, words.get(f"flag_{name}", flag.why), flag) for name, flag in FLAGS.items()]
     charts = {each.key: list(chart_of(each, words).items()) for each in pictures}  # in order
     script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
@@ -72,7 +69,7 @@ def page_of(
         words=words,
         version=__version__,
         facts=facts_of(rows, environment, words),
-        notes=shown_notes,
+        notes=first_of(notes, MOST_NOTES, words),
         found=found,
         bars=bars,
         bars_how=words["bars_how"].format(most=ratio_text(bars.most, words))

@@ -15,6 +15,7 @@ from runner.rows.rows import GradientCheck
 from runner.verify.gradients.precision import Narrowing
 from runner.verify.gradients.problem import (
     MANY,
+    SINGLE,
     GradientProblem,
     VjpBatch,
     gradients_at,
@@ -38,7 +39,6 @@ NEARBY = 1e-6  # the distance of neighbours, within which gradients change littl
 APART = 1e-3  # of that distance: how far elements of an input that moves as a whole come apart
 CLOSE = 1e-9  # relative; a smooth function of any slope worth mentioning moves within it
 MOST_SPECIAL = 40  # elements of which each has its slope taken where there may be no derivative
-SINGLE = torch.finfo(torch.float32).eps
 SECOND_LADDER = 0.37 * 0.25  # failures are confirmed with steps that are no multiples of the first
 
 
@@ -131,13 +131,13 @@ class _Lines:
 
     def slopes(self, position: int, directions: Sequence[Tensor]) -> list[Slopes]:
         """The slopes along each direction of an input."""
-        slopes = [differentiate(self.along(position, d), 1.0) for d in directions]
+        slopes = [differentiate(self.along(position, d)) for d in directions]
         return _differentiable(directions, slopes) if self.problem.special else slopes
 
     def second_slopes(self, position: int, direction: Tensor) -> Slopes:
         """Slopes from other steps; unknown where the function stands still, as one that rounds."""
         along = self.along(position, direction)
-        slopes = differentiate(along, 1.0, coarsest=SECOND_LADDER)
+        slopes = differentiate(along, coarsest=SECOND_LADDER)
         still = (along(CLOSE) == slopes.base) & (along(-CLOSE) == slopes.base)
         stairs = still & (slopes.value.abs() * CLOSE > 8 * EPS * slopes.base.abs())
         return replace(slopes, error=slopes.error.masked_fill(stairs, HUGE))

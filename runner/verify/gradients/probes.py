@@ -13,12 +13,12 @@ from runner.calls.bound_operation import draws_random_numbers, is_differentiable
 from runner.errors import is_unsupported, one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.deviation import VANISHING, WIDE, Baseline, Deviation, worst_of
+from runner.verify.gradients.problem import SINGLE
 from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, random_cotangents
 
 FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # multiplying by powers of two does not round
 NARROW_FACTORS = (-1.0, 2.0, -0.5)  # for float16, whose range is short
 REPEATS = 8  # of the same backward call
-SINGLE = torch.finfo(torch.float32).eps
 ALIKE = 0.1  # relative; values that differ by more do not do so by rounding
 
 Probe = Callable[[Baseline], Iterator[Deviation]]

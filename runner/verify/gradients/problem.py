@@ -25,6 +25,7 @@ from runner.verify.gradients.vectors import (
 from runner.verify.rounding import rounding_bound
 
 NO_GRAD_CALL = "incompatible with .grad()"  # of what works with a plain backward() alone
+SINGLE = torch.finfo(torch.float32).eps
 HALF = torch.finfo(torch.float16)  # whose smallest numbers are not small
 DENSE = 2  # cotangents that reach every output
 MANY = 16  # elements up to which each has a cotangent, and a direction, of its own

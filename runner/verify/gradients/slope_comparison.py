@@ -12,7 +12,7 @@ from torch import Tensor
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import relative
-from runner.verify.gradients.problem import GradientProblem, VjpBatch
+from runner.verify.gradients.problem import SINGLE, GradientProblem, VjpBatch
 from runner.verify.gradients.slopes import HUGE, TRUST, Slopes
 from runner.verify.gradients.vectors import index_text, max_abs
 
@@ -23,7 +23,6 @@ VANISHES = 1e-9  # relative to what the function changes by over a long step: a 
 LOOSE = 8.0  # times a tolerance that is not useful, which is an estimate, to be wrong all the same
 NEARBY_SLACK = 1e-4  # relative: how far gradients may move between a point and its neighbours
 KINK_ERROR = 1e-6  # relative, of the one-sided slopes
-SINGLE = torch.finfo(torch.float32).eps
 TINY = 1e-300  # keeps a tolerance from being 0
 LEVEL = (
     "the function is level between its steps; where it is meant to have another one's gradient, "

@@ -54,16 +54,14 @@ class Slopes:
     base: Tensor  # the outputs at the point
 
 
-def differentiate(
-    along: Callable[[float], Tensor], scale: float, *, coarsest: float = COARSEST
-) -> Slopes:
+def differentiate(along: Callable[[float], Tensor], *, coarsest: float = COARSEST) -> Slopes:
     """Differentiate at 0 a function of one real number with a vector of real outputs.
 
-    It is NaN where it is not defined, and its argument is of order one over ``scale``, which the
-    first step, ``coarsest``, is relative to.
+    It is NaN where it is not defined, and its argument is of order one, which the first step,
+    ``coarsest``, is relative to.
     """
     # a row for each step, a column for each output
-    steps = [coarsest * scale * RATIO**-k for k in range(LEVELS)]
+    steps = [coarsest * RATIO**-k for k in range(LEVELS)]
     base = along(0.0)
     ahead = torch.stack([along(h) for h in steps])
     behind = torch.stack([along(-h) for h in steps])
@@ -75,7 +73,7 @@ def differentiate(
     jitter = differences[-NOISY_LEVELS:].nan_to_num(0.0, 0.0).amax(0)
     size = torch.maximum(ahead.abs(), behind.abs())
     noise = torch.maximum(EPS * size, jitter)
-    noise = noise / h + EPS * scale / h * central.abs()  # x + h d is rounded, too
+    noise = noise / h + EPS / h * central.abs()  # x + h d is rounded, too
 
     value, error = _richardson(central, noise)
     right, left = _one_sided((ahead - base) / h), _one_sided((base - behind) / h)

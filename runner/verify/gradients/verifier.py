@@ -67,12 +67,12 @@ Oracle = Callable[[GradientProblem], Checks]
 Keep = Callable[[Checks], None]
 
 
-def forget(checks: Checks) -> None:
-    """Keep nothing of what is known before all is."""
-
-
 def check_gradients(
-    bound: BoundOperation, device: torch.device, *, quick: bool = False, keep: Keep = forget
+    bound: BoundOperation,
+    device: torch.device,
+    *,
+    quick: bool = False,
+    keep: Keep = lambda checks: None,
 ) -> Checks:
     """Verify an operation of small size in its dtype on a device, see :func:`verify`."""
     return verify(operation_target(bound), bound.dtype, device, quick=quick, keep=keep)
@@ -84,7 +84,7 @@ def verify(
     device: torch.device,
     *,
     quick: bool = False,
-    keep: Keep = forget,
+    keep: Keep = lambda checks: None,
 ) -> Checks:
     """Verify a target's gradients in a dtype, floating or complex, on a device.
 
