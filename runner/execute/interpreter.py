@@ -29,7 +29,7 @@ def lender(homes):
 sys.path[:] = path + [place for place in sys.path if place]
 sys.meta_path[:] = [lender(ours), *sys.meta_path, lender(lent)]
 from runner.execute.worker_process import serve
-serve(Connection(pipe))
+serve(Connection(pipe), shares_best=False)
 """
 """The program of such a process; Python's own ``spawn`` would give it this process's path."""
 

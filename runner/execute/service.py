@@ -36,9 +36,9 @@ class Service:
     whether the worker has to be replaced, and what came of the request, as lists.
     """
 
-    def __init__(self, log_to: Callable[[str], None]) -> None:
+    def __init__(self, log_to: Callable[[str], None], *, shares_best: bool = True) -> None:
         self._log_to = log_to
-        self._state = WorkerState(switches=Switches(of_worker=True))
+        self._state = WorkerState(switches=Switches(of_worker=True), shares_best=shares_best)
         self._before = Traces()
 
     def prepare(

@@ -48,8 +48,12 @@ class Preflight:
         return cls(environment, devices, unavailable, problems, bool(is_spoiled))
 
 
-def serve(connection: Connection) -> None:
-    """The child's main loop: serve requests until the parent process is gone."""
+def serve(connection: Connection, *, shares_best: bool = True) -> None:
+    """The child's main loop: serve requests until the parent process is gone.
+
+    Unless it ``shares_best``, as a side of ``job=ab``, where the same kernels may take another time,
+    it neither takes nor leaves what they take here at best.
+    """
     # all of this comes before torch is imported, which takes seconds in which the parent may die;
     # signals reach the whole group, and the parent decides what they mean
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,7 +83,8 @@ def serve(connection: Connection) -> None:
             _redirect(_open_log(request[1][0] if kind == "run in turn" else request[1]))
         from runner.execute.service import Service  # before the cell's time begins
 
-        service = service or Service(lambda log: _redirect(_open_log(log)))
+        own = {"shares_best": shares_best}
+        service = service or Service(lambda log: _redirect(_open_log(log)), **own)
         if kind == "prepare":
             send(service.prepare(*request))
             continue

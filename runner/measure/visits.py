@@ -83,7 +83,7 @@ class Side:
     contents_kept: int  # sets of values that it keeps in memory
     # its call on tensors that hold the numbered contents and lie in the numbered set of memory
     call_on: Callable[[int, int], Thunk]
-    # makes the process this side's (its number of threads), before each of its turns
+    # makes the process this side's (threads, modes), before its call is made and before each turn
     enter: Callable[[], None] = lambda: None
     # of a call, given it and its seconds
     cost: Callable[[Thunk, float], float] = lambda call, seconds: seconds
@@ -324,7 +324,10 @@ def _turns(
     """One turn of each side, all on the same contents."""
     number = contents.next()
     begun = contents.now()
-    calls = [side.call_on(number, allocations[index]) for index, side in enumerate(sides)]
+    calls = []
+    for index, side in enumerate(sides):
+        side.enter()  # making a call runs code as the side does: a forward pass, or what is captured
+        calls.append(side.call_on(number, allocations[index]))
     contents.took(contents.now() - begun)
 
     turns: dict[int, Turn] = {}

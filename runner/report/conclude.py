@@ -17,8 +17,8 @@ from runner.garbage import uncollected
 from runner.report.export import export
 from runner.report.summary import show, shown_path
 from runner.rows.csv_store import (
-    collect,
     collect_pairs,
+    collect_with_homes,
     files_of_jobs,
     loses_nothing,
     read_visits,
@@ -129,12 +129,11 @@ def _export(root: Path, report: Report, run: Run) -> None:
 
 def load_run(root: Path) -> Run:
     """Read all that a run's cells left; what is damaged is passed over, and named."""
-    rows_of_job, damaged = {}, []
-    for job in FILE_OF_JOB:
-        rows_of_job[job], damaged_files = collect(root, job, own_table=True)
-        damaged += damaged_files
+    collected = {job: collect_with_homes(root, job, own_table=True) for job in FILE_OF_JOB}
+    rows_of_job = {job: of_job.rows for job, of_job in collected.items()}
+    damaged = list(chain.from_iterable(of_job.damaged for of_job in collected.values()))
 
-    pairs, damaged_files = collect_pairs(root)
+    pairs, damaged_files = collect_pairs(root, collected["benchmark"].homes)
     rounds, problems_of_rounds = read_visits(root / ROUNDS_FILE)
     damaged += [*damaged_files, *problems_of_rounds]
     environment: dict[str, Any] = {}

@@ -210,8 +210,22 @@ def _with_todays_values(file: str, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+class Collected(NamedTuple):
+    """What stands below a run's folder."""
+
+    rows: list[Row]
+    damaged: list[str]  # a line for each damaged file
+    homes: dict[str, Path]  # of each cell that stands in several folders, that whose row counts
+
+
 def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row], list[str]]:
-    """Every row of a job below a run's folder, and a line for each damaged file.
+    """Every row of a job, and a line for each damaged file, see :func:`collect_with_homes`."""
+    collected = collect_with_homes(root, job, own_table=own_table)
+    return collected.rows, collected.damaged
+
+
+def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Collected:
+    """Every row of a job below a run's folder, once.
 
     A cell whose folder is gone has its row in the run's own table, which counts beside the folders
     with ``own_table``. Where a cell stands in several folders, as after a sweep was taken up again
@@ -219,6 +233,8 @@ def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row]
     these the last to be written. The rows are in the order of the jobs' numbers.
     """
     of_cell: dict[str, tuple[Rank, list[Row]]] = {}
+    folder_of: dict[str, Path] = {}
+    repeated: set[str] = set()
     code_number = code_order(root)
     damaged: list[str] = []
     table = root / FILE_OF_JOB[job]
@@ -242,11 +258,13 @@ def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row]
             ended_well = all(row.status == "ok" for row in its_rows)
             of_code = max(code_number.get(row.environment or "", 0) for row in its_rows)
             rank = (not problems, path is not table, of_code, ended_well, written_ns)
+            repeated |= {cell} & of_cell.keys()
             if cell not in of_cell or of_cell[cell][0] < rank:
-                of_cell[cell] = (rank, its_rows)
+                of_cell[cell], folder_of[cell] = (rank, its_rows), path.parent
         if path is table:  # whose order was that of all folders, when they were there
             of_cell = {cell: of_cell[cell] for cell in (*by_cell, *of_cell)}
-    return list(chain.from_iterable(its_rows for _, its_rows in of_cell.values())), damaged
+    rows = list(chain.from_iterable(its_rows for _, its_rows in of_cell.values()))
+    return Collected(rows, damaged, {cell: folder_of[cell] for cell in repeated})
 
 
 def _believed(path: Path, job: str) -> tuple[list[Row], list[str]]:
@@ -299,8 +317,12 @@ def _cells_named(table: bytes) -> set[str]:
     return {name.decode() for name in IDENTITY.findall(table)} - {"cell"}
 
 
-def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
-    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file."""
+def collect_pairs(root: Path, homes: Mapping[str, Path]) -> tuple[list[PairVisit], list[str]]:
+    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file.
+
+    Of a cell that stands in several folders it is those of the row that counts (``homes``): others
+    are of other code, of another node, or of another day.
+    """
     in_folders = files_of_jobs(root, "benchmark")
     visits: list[PairVisit] = []
     damaged = []
@@ -314,7 +336,8 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
                 named = map(_cells_named, map(_bytes_of, in_folders))
                 known |= set(chain.from_iterable(named))
                 read = [visit for visit in read if visit.other_cell not in known]
-        visits += read
+        folder = path.parent
+        visits += [visit for visit in read if homes.get(visit.other_cell, folder) == folder]
     return visits, damaged
 
 

@@ -19,7 +19,7 @@ from runner.config.renamed import refusal
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
-from runner.rows.csv_store import collect_pairs
+from runner.rows.csv_store import collect_pairs, collect_with_homes
 from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, BenchmarkRow, Row, grouped
 from runner.sweep.resume import read_all_rows
@@ -184,7 +184,8 @@ class CrossoverSearch:
 
     def next(self, root: Path) -> list[HydraJob]:
         """The jobs that the rows in the sweep's folder ask for and that were not given before."""
-        self._in_turn = Pairs(collect_pairs(root)[0])
+        homes = collect_with_homes(root, "benchmark").homes
+        self._in_turn = Pairs(collect_pairs(root, homes)[0])
         return self._new_jobs(read_all_rows(root))
 
     @property

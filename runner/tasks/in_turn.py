@@ -90,16 +90,18 @@ def take_turns(
     It asks for contents and a set of memory, then for the turn; at last it says why it has ended.
     """
     task = opened.ready.task
-    task.state.shares_best = False
     side = _Placed(opened, Pools(task.cell.seed)).side()
     gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
     visits: list[Visit] = []
     tell(("opened", tuple(side.shape), side.most_calls, side.contents_kept))
     while len(asked := hear()) > 1:
-        moment, call = gate.pass_by(), side.call_on(*asked)
+        moment = gate.pass_by()
+        side.enter()
+        call = side.call_on(*asked)
         tell(("placed",))
         shape, *place = hear()
-        side = replace(side, shape=Shape(*shape))
+        if Shape(*shape) != side.shape:  # the blocks so far were of another number of calls
+            side, visits = replace(side, shape=Shape(*shape)), []
         turn, around = turn_of(side, call, *place), gate.around(moment)
         visits.append(Visit((turn,), **around))
         blocks = packed([replace(block, **around) for block in turn.blocks])

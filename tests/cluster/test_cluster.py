@@ -356,7 +356,7 @@ def test_a_node_measures_what_is_compared_in_turn(tmp_path: Path) -> None:
         run.take(message)
     (tmp_path / "environment.json").write_text("{}")
     writer.write(run)
-    visits, damaged = collect_pairs(tmp_path)
+    visits, damaged = collect_pairs(tmp_path, {})
     assert not damaged
     assert {(visit.baseline_cell, visit.other_cell) for visit in visits} == {
         (sides[0].identity, sides[1].identity)
