@@ -25,7 +25,7 @@ from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, verdict_of
+from runner.stats.sequential import ERROR, PairedRatio, verdict_of
 
 FEWEST_CELLS = 20  # whose spread says what runs vary between each other
 GATE_ERROR = 0.01  # of all cells together
@@ -115,12 +115,13 @@ def changes(
         pairs: the visits of cells that both sides took in turn.
     """
     earlier, later = _by_cell(before), _by_cell(after)
-    but = OF_MOMENTS if pairs is not None else ()
-    sides = {
-        key: (_Side.of(earlier.get(key, []), but), _Side.of(later.get(key, []), but))
-        for key in dict.fromkeys([*later, *earlier])
-    }
-    spread = _spread(list(sides.values()))
+    sides: dict[object, tuple[_Side, _Side]] = {}
+    for key in dict.fromkeys([*later, *earlier]):
+        rows = earlier.get(key, []), later.get(key, [])
+        but = OF_MOMENTS if rows[0] and _ratio(rows[0][0].cell, pairs, margin) else ()
+        sides[key] = _Side.of(rows[0], but), _Side.of(rows[1], but)
+    # cells of which some took turns vary less than those that did not would
+    spread = _spread(list(sides.values())) if pairs is None else None
     found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
     counted = [
         _counted(change, *pair, more_instructions)
@@ -179,7 +180,8 @@ def _spread(sides: Sequence[tuple[_Side, _Side]]) -> float | None:
 def _change(before: _Side, after: _Side, spread: float | None, margin: float) -> Change:
     """A cell's change, without what the other cells say of it."""
     one = (after.rows or before.rows)[-1]
-    first, last = next(iter(before.rows), None), next(iter(after.rows), None)
+    first, latest = next(iter(before.rows), None), next(iter(after.rows), None)
+    last = next(filter(_is_wrong, after.rows), latest)  # whichever of the runs it was
     differences = what_changed(first, last) if first and last else []
     change = Change(
         **{name: getattr(one, name) for name in AXES},
@@ -193,7 +195,9 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
         after_s=math.exp(after.mean) if after.logs else None,
         reason=_reason(before, after),
         changed="; ".join(differences) or None,
-        became_wrong=bool(first and last and not _is_wrong(first) and _is_wrong(last)),
+        became_wrong=bool(
+            first and last and _is_wrong(last) and not any(map(_is_wrong, before.rows))
+        ),
     )
     if change.reason is not None:
         return change
@@ -215,10 +219,14 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
     )
 
 
+def _ratio(cell: str | None, pairs: Pairs | None, margin: float) -> PairedRatio | None:
+    """What the visits to a cell say; None where its sides took no turns."""
+    return pairs.ratio(cell, cell, margin) if pairs is not None and cell else None
+
+
 def _paired(change: Change, pairs: Pairs | None, margin: float) -> Change:
     """A change with what its visits say, where there were some: a row of ``ab.csv``."""
-    cell = change.before_cell or ""
-    ratio = pairs.ratio(cell, cell, margin) if pairs is not None else None
+    ratio = _ratio(change.before_cell, pairs, margin)
     if ratio is None or change.speedup is None:
         return change
     low, high = ratio.low, ratio.high

@@ -261,7 +261,8 @@ class _Comparer:
             came = self._pairs and self._pairs.as_it_came(base_row.cell, other_row.cell)
             columns["as_it_came"], columns["in_all"] = came or (None, None)
         fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
-        if fastest is not None:
+        # of a baseline that was measured while the machine was busy it is not known
+        if fastest is not None and not objection(base_row):
             row, time = fastest
             columns |= {"fastest_dtype": row.dtype, "fastest_s": time.value}
             names = ("fastest_speedup", "fastest_low", "fastest_high")
@@ -273,13 +274,15 @@ class _Comparer:
                 built = Estimate(other_row.build_s, other_row.build_s, other_row.build_s)
                 names = ("build_calls", "build_calls_low", "build_calls_high")
                 columns |= _columns(built.over(gain), *names)
-        return columns | self._with_transfers(base, other)
+        return columns | self._with_transfers(base, other, columns["verdict"], paired)
 
     def _of_two_moments(self, ratio: Estimate) -> Estimate:
         """A ratio of rows, with an interval that holds what differs between moments."""
         return ratio if self._pairs is None else self._pairs.of_two_moments(ratio)
 
-    def _with_transfers(self, base: _Side, other: _Side) -> dict[str, Any]:
+    def _with_transfers(
+        self, base: _Side, other: _Side, verdict: str, paired: PairedRatio | None
+    ) -> dict[str, Any]:
         """The ratios with each side's transfers, and how many calls pay for the other side's."""
         (base_row, before), (other_row, after) = base, other
         base_transfer = transfer_time(base_row, self._models)
@@ -294,6 +297,8 @@ class _Comparer:
         each = before.plus(base_transfer).over(after.plus(other_transfer))
         all_before, all_after = before.times(calls), after.times(calls)
         once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
+        if paired is None:
+            each, once = self._of_two_moments(each), self._of_two_moments(once)
         transfer = base_transfer if other_transfer is NOTHING else other_transfer
         columns = {"transfer_memory": MEMORY, "calls_per_transfer": calls}
         columns |= _columns(transfer, "transfer_s", "transfer_low_s", "transfer_high_s")
@@ -303,7 +308,8 @@ class _Comparer:
         # calls pay for a transfer only where the other side is surely faster, and nothing moves to
         # the baseline
         gain = before.minus(after)
-        if base_transfer is NOTHING and gain.low is not None and gain.low > 0:
+        is_surely_faster = verdict == "faster" and gain.low is not None and gain.low > 0
+        if base_transfer is NOTHING and is_surely_faster:
             names = ("break_even_calls", "break_even_low", "break_even_high")
             columns |= _columns(other_transfer.over(gain), *names)
         return columns

@@ -44,6 +44,10 @@ def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
 
 
+def _without_interval(ratio: PairedRatio, withheld: str | None) -> PairedRatio:
+    return replace(ratio, low=None, high=None, p_value=1.0, withheld=withheld)
+
+
 class Pairs:
     """The visits of all of a run's pairs.
 
@@ -74,7 +78,7 @@ class Pairs:
             return _ratio(calm, margin)
         if len(undisturbed) < min(FEWEST_CALM, len(visits)):
             why = BUSY if len(visits) >= FEWEST_CALM else None
-            return replace(_ratio(visits, margin), low=None, high=None, withheld=why)
+            return _without_interval(_ratio(visits, margin), why)
         ratio = _ratio(undisturbed, margin)
         if ratio.low is None or ratio.high is None:
             return ratio
@@ -83,8 +87,10 @@ class Pairs:
         slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
         slowdown = median(slowdowns) if slowdowns else math.inf
         if slowdown > WIDEST:
-            return replace(ratio, low=None, high=None, withheld=SLOW)
-        return replace(ratio, low=ratio.low / slowdown, high=ratio.high * slowdown)
+            return _without_interval(ratio, SLOW)
+        p_value = _ratio(undisturbed, (1 + margin) * slowdown - 1).p_value
+        low, high = ratio.low / slowdown, ratio.high * slowdown
+        return replace(ratio, low=low, high=high, p_value=p_value)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
         """The median ratio of all visits, of slow moments too, and their number."""

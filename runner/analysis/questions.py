@@ -137,11 +137,12 @@ class _SentenceWriter:
         paying = [speedup for speedup in moved if speedup.break_even_calls is not None]
         sentences += [self._break_even(speedup) for speedup in _extremes(paying, _break_even)]
 
-        # how many curves still win with a transfer at each call
-        curves = Counter(crossing.transfers for crossing in crossings)
-        wins = Counter(curve.transfers for curve in crossings if curve.state in WINNING)
-        if curves["each_call"]:
-            counts = {"wins": wins["each_call"], "count": curves["each_call"]}
+        # how many curves still win with a transfer at each call, of those where it is known
+        moved_at_each = {curve_of(c) for c in crossings if c.transfers == "each_call"}
+        like = [crossing for crossing in crossings if curve_of(crossing) in moved_at_each]
+        wins = Counter(crossing.transfers for crossing in like if crossing.state in WINNING)
+        if moved_at_each:
+            counts = {"wins": wins["each_call"], "count": len(moved_at_each)}
             counts["plain"] = wins["none"]  # without any transfer
             sentences.append(Sentence("moved_crossovers", {"other": _others(moved), **counts}))
         return sentences

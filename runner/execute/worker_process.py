@@ -51,8 +51,8 @@ class Preflight:
 def serve(connection: Connection, *, shares_best: bool = True) -> None:
     """The child's main loop: serve requests until the parent process is gone.
 
-    Unless it ``shares_best``, as a side of ``job=ab``, where the same kernels may take another time,
-    it neither takes nor leaves what they take here at best.
+    Unless it ``shares_best``, it neither takes nor leaves what sentinels take here at best: on a
+    side of ``job=ab`` they may take another time.
     """
     # all of this comes before torch is imported, which takes seconds in which the parent may die;
     # signals reach the whole group, and the parent decides what they mean

@@ -56,13 +56,17 @@ class ColdClock:
         """Seconds since some moment, flushing included: budgets are of the time that passes."""
         return self._clock.now()
 
-    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
+    def time(
+        self, call: Thunk, calls: int, untimed: int = 0, before: Thunk = lambda: None
+    ) -> Block:
         """Flush and time, one call after the other; an untimed one would be of no use."""
-        blocks = []
-        for _ in range(calls):
+
+        def make_cold() -> None:
+            before()
             getattr(call, "restore", lambda: None)()
             self._flush()
-            blocks.append(self._clock.time(call, 1))
+
+        blocks = [self._clock.time(call, 1, before=make_cold) for _ in range(calls)]
         return Block(
             sum(block.wall_s for block in blocks),
             _sum([block.cpu_s for block in blocks]),

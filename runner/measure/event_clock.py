@@ -157,15 +157,18 @@ class EventClock:
         """Seconds since some moment."""
         return time.perf_counter()
 
-    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
+    def time(
+        self, call: Thunk, calls: int, untimed: int = 0, before: Thunk = lambda: None
+    ) -> Block:
         """The device's time for these calls; of the first one the host's, as it is paid there."""
         if self._start is None or not self._used:
             self._used = True
+            before()
             return Block(self._time_by_wall(call, calls))
         seconds, remaining, waited = 0.0, calls, False
         while remaining:
             launches = min(remaining, self._ahead)
-            launches_s, idle = self._time_by_events(call, launches)
+            launches_s, idle = self._time_by_events(call, launches, before)
             seconds, waited, remaining = seconds + launches_s, waited or idle, remaining - launches
         # the call itself waits for the device, so that this is its time
         if waited and self._ahead == 1:
@@ -180,9 +183,10 @@ class EventClock:
         self._queue.synchronize()
         return time.perf_counter() - start
 
-    def _time_by_events(self, call: Thunk, calls: int) -> tuple[float, bool]:
+    def _time_by_events(self, call: Thunk, calls: int, before: Thunk) -> tuple[float, bool]:
         """The device's seconds, and whether it may have waited for the host meanwhile."""
         for turn in range(TRIES):
+            before()
             idle = self._launch(call, calls, MARGIN * calls * self._launch_s * 2**turn)
             if not idle:
                 self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))

@@ -43,10 +43,14 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds since some moment, for budgets."""
 
-    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
+    def time(
+        self, call: Thunk, calls: int, untimed: int = 0, before: Thunk = lambda: None
+    ) -> Block:
         """Run ``call`` that many times and wait for the last one to end.
 
-        So many ``untimed`` calls come right before, where what the clock reads slows a call.
+        So many ``untimed`` calls come right before, where what the clock reads slows a call. What
+        has to be done ``before`` the first one is not timed; it is done again where the clock has
+        to try again.
         """
 
 
@@ -64,8 +68,11 @@ class HostClock:
         """Seconds since some moment."""
         return time.perf_counter()
 
-    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
+    def time(
+        self, call: Thunk, calls: int, untimed: int = 0, before: Thunk = lambda: None
+    ) -> Block:
         """Time calls by the wall clock, with what the scheduler did meanwhile."""
+        before()
         switches, waiting, thread_time = self._switches, self._waiting, self._thread_time
         waited = waiting() if waiting else 0.0
         switched = switches() if switches else 0

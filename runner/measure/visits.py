@@ -326,7 +326,7 @@ def _turns(
     begun = contents.now()
     calls = []
     for index, side in enumerate(sides):
-        side.enter()  # making a call runs code as the side does: a forward pass, or what is captured
+        side.enter()  # making a call runs some of it: a forward pass, or all that is captured
         calls.append(side.call_on(number, allocations[index]))
     contents.took(contents.now() - begun)
 

@@ -82,9 +82,9 @@ def verdict_of(low: float | None, high: float | None, margin: float) -> str:
         return "unclear"
     if low > 1 + margin:
         return "faster"
-    if high < 1 - margin:
+    if high < 1 / (1 + margin):  # the other way round it is as much faster
         return "slower"
-    return "same" if low >= 1 - margin and high <= 1 + margin else "unclear"
+    return "same" if low >= 1 / (1 + margin) and high <= 1 + margin else "unclear"
 
 
 def smallest_difference(

@@ -22,6 +22,7 @@ SMALLEST = 256  # the edge of the smallest product: below it, a call's overhead 
 ELEMENTS = 2**16  # which a cache holds, and enough for the kernel to count and not the call
 LARGEST = 8_192  # the edge of the largest product on an accelerator, which small ones do not fill
 STILL_RISING = 1.05  # of the rate, from one product to the next of twice the edge
+SLOWED = 2  # times that a busy machine may make a kernel slower
 PATIENCE = 4  # times timing.max_time_s: a product that would take longer than this is left out
 CACHES = 4  # last-level ones that a tensor would fill: next to nothing of it is found there
 ACCELERATOR_BYTES = 256 * 1024**2  # of a tensor there: several times any cache of today
@@ -146,4 +147,8 @@ def _peak(work: int, by: str, measured: Measurement) -> Peak:
 
 
 def _best(peaks: Iterable[Peak]) -> Peak:
-    return max(peaks, key=lambda peak: peak.per_s)
+    """The best one, disturbed also where another was that might have been better undisturbed."""
+    found = list(peaks)
+    best = max(found, key=lambda peak: peak.per_s)
+    near = [peak for peak in found if SLOWED * peak.per_s >= best.per_s]
+    return replace(best, disturbed=any(peak.disturbed for peak in near))

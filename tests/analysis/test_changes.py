@@ -173,3 +173,23 @@ def test_cells_taken_in_turn_have_the_interval_of_their_visits_on_a_busy_machine
     held = sum((change.low or 9) <= 1 <= (change.high or 0) for change in found)
     assert held >= 55
     assert all((change.smallest_difference or 1) < 0.05 for change in found)
+
+
+def test_in_two_environments_a_cell_that_took_no_turns_has_no_verdict() -> None:
+    """The other cells were measured at the same moments, and so say nothing of two moments."""
+    random = Random(0)
+    before, after = a_run(random, 0.003), a_run(random, 0.003, slower={5: 2.0, 6: 2.0})
+    after[6] = replace(after[6], flags=("slow_machine",))
+    pairs = visits_of(random, [row for row in before if row not in before[5:7]], {})
+    found = changes([before], [after], **SETTINGS, pairs=pairs)
+    assert (found[5].verdict, found[5].low) == ("unclear", None)
+    assert found[6].speedup is None and "slow" in (found[6].reason or "")
+    assert not any(change.is_slower for change in found)
+
+
+def test_what_is_wrong_in_one_of_several_runs_became_wrong() -> None:
+    right, wrong = row("cpu", 1e-3), row("cpu", 1e-3, flags=("wrong_values",))
+    (found,) = changes([[right]], [[right], [wrong]], **SETTINGS)
+    assert found.became_wrong and found.changed == "flagged wrong_values"
+    (found,) = changes([[right], [wrong]], [[right], [wrong]], **SETTINGS)
+    assert not found.became_wrong

@@ -14,11 +14,12 @@ from scipy import stats
 
 from runner.analysis.analysis import analyse
 from runner.analysis.comparison import UNCLEAR, Speedup, compare, elements_of
+from runner.analysis.pairs import Pairs
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.axes import COMPARED
 from runner.config.schema import Report
 from runner.rows.csv_store import read_rows, write_records
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, PairVisit
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from tests.conftest import ROOT
@@ -206,3 +207,24 @@ def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
             assert one.speedup == pytest.approx(base["median_s"] / other["median_s"])
             if math.isnan(other["ci_low_s"]) or math.isnan(base["ci_low_s"]):
                 assert math.isnan(one.low) and one.verdict == "unclear"
+
+
+def test_of_a_disturbed_baseline_the_fastest_dtype_is_not_known() -> None:
+    visits = [PairVisit("cpu-float32", "gpu-float32", n, 0, 1, 0, 1, 2.0, 1.0) for n in range(20)]
+    rows = [
+        row("cpu", 2.0, cell="cpu-float32", flags=("slow_machine",)),
+        row("cpu", 40.0, dtype="float64"),
+        row("gpu", 1.0, cell="gpu-float32"),
+    ]
+    (found,) = [one for one in compare(rows, DEVICES, pairs=Pairs(visits)) if one.speedup]
+    assert found.speedup == pytest.approx(2.0)
+    assert (found.fastest_dtype, found.fastest_speedup) == (None, None)
+
+
+def test_what_was_not_measured_in_turn_has_no_surer_ratio_with_transfers() -> None:
+    rows = [row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)]
+    (found,) = compare(rows, Report(calls_per_transfer=10), EXACT, pairs=Pairs([]))
+    assert (found.verdict, found.low) == ("unclear", None)
+    assert found.each_speedup is not None and found.once_speedup is not None
+    ends = (found.each_low, found.each_high, found.once_low, found.break_even_calls)
+    assert ends == (None, None, None, None)

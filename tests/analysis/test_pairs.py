@@ -128,3 +128,13 @@ def test_verdicts_of_a_run_hold_together() -> None:
     assert (found.verdict, found.reason) == ("unclear", UNCLEAR["chance"])
     few = compare(rows[:2], REPORT, pairs=Pairs(claim[:3]))[0]
     assert (few.verdict, few.reason) == ("unclear", UNCLEAR["few_visits"])
+
+
+def test_what_slowness_may_have_made_is_no_evidence() -> None:
+    slow = [1.9, 2.0, 2.1] * 10
+    surely = told_apart([2.0] * 20, slow).ratio("cpu", "gpu", 0.01)
+    widened = told_apart([], slow, slowdown=1.99).ratio("cpu", "gpu", 0.01)
+    withheld = told_apart([], slow, slowdown=84.0).ratio("cpu", "gpu", 0.01)
+    assert surely is not None and widened is not None and withheld is not None
+    assert surely.p_value < 0.001 and widened.p_value > 0.05
+    assert (withheld.low, withheld.p_value) == (None, 1.0)

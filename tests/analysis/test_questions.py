@@ -213,6 +213,18 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     )
 
 
+def test_curves_without_transfers_are_not_counted_beside_those_with() -> None:
+    line = TransferModel(Estimate(1e-5, 0.9e-5, 1.1e-5), Estimate(1e10, 0.9e10, 1.1e10))
+    links = {Link(None, "gpu", way): line for way in (True, False)}
+    moved = {"inputs": 2, "input_bytes": 8_000_000, "outputs": 1, "output_bytes": 4_000_000}
+    rows = [replace(one, **moved) for one in pair("matmul", 1024, 1e-1, 1e-3)]  # type: ignore[arg-type]
+    rows += [*pair("add", 1024, 1e-3, 1e-4), *pair("mul", 1024, 1e-3, 1e-4)]  # of unknown bytes
+    speedups = compare(rows, Report(), links)
+    found = {one.key: one for one in answers(rows, speedups, crossovers(speedups), links, Report())}
+    said = sentence_text(found["transfers"].sentences[-1])
+    assert said.endswith("wins somewhere for 1 of 1 curves; without, for 1.")
+
+
 def test_where_the_data_cannot_answer_it_says_so() -> None:
     gone = {"status": "unavailable", "reason": "no accelerator here"}
     found = said([row("add", 64, "cpu", 1e-6), row("add", 64, "gpu", None, **gone)])

@@ -21,7 +21,8 @@ class FakeClock:
     def now(self) -> float:
         return 7.0
 
-    def time(self, call: Any, calls: int, untimed: int = 0) -> Block:
+    def time(self, call: Any, calls: int, untimed: int = 0, before: Any = lambda: None) -> Block:
+        before()
         self.log.append(f"time {calls}")
         call()
         return self.blocks.pop(0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from runner.measure import event_clock
+from runner.measure.cold_clock import ColdClock
 from runner.measure.event_clock import EventClock, Queue
 
 HOST = torch.device("cpu")
@@ -74,3 +75,10 @@ def test_work_is_as_it_was_measured_whatever_the_cell_is_cast_to() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             queue.keep_busy(0.0)
     assert seen == [False]
+
+
+def test_what_comes_before_a_call_comes_again_where_the_device_was_early() -> None:
+    clock, log = EventClock(Queue(HostModule, HOST, {})), []
+    clock.time(lambda: None, 1)
+    ColdClock(clock, lambda: log.append("flush")).time(lambda: log.append("call"), 1)
+    assert len(log) > 2 and log == ["flush", "call"] * (len(log) // 2)

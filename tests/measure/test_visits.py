@@ -218,3 +218,21 @@ def test_many_calls_are_visited_in_orders_of_their_own_each_once_a_round():
     orders = {tuple(turn.position for turn in visit.turns) for visit in visits}
     assert 12 <= len(visits) == len(orders) <= ROUNDS
     assert all(sorted(order) == list(range(20)) for order in orders)
+
+
+def test_the_call_of_a_side_is_made_as_the_side_is():
+    """Making it runs some of it, such as the forward pass of a backward one."""
+    machine, entered, made = Machine(), [""], []
+
+    def side(name):
+        def call_on(contents, memory):
+            made.append((name, entered[-1]))
+            return lambda: None
+
+        return replace(
+            machine.side(name, 1e-4), enter=lambda: entered.append(name), call_on=call_on
+        )
+
+    visited([side("a"), side("b")], budget_s=0.1)
+    assert {name for name, _ in made} == {"a", "b"}
+    assert all(name == mode for name, mode in made)

@@ -19,13 +19,22 @@ from hypothesis import strategies as st
 from runner.rows.csv_store import (
     DamagedFile,
     collect,
+    collect_pairs,
+    collect_with_homes,
     read_records,
     read_rows,
     write_atomically,
     write_records,
     write_rows,
 )
-from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample, TransferRow
+from runner.rows.rows import (
+    ROW_OF_JOB,
+    AutogradRow,
+    BenchmarkRow,
+    PairVisit,
+    Sample,
+    TransferRow,
+)
 
 ROOT = Path(__file__).parents[2]
 ROW = BenchmarkRow("ab12", "benchmark", "matmul", "4x4", "float32", "cpu", median_s=0.1 + 0.2)
@@ -290,6 +299,23 @@ def test_collect_follows_the_numbers_of_the_jobs(tmp_path):
         (n, op) for n in (0, 1, 2, 9, 10, 11) for op in ("matmul", "add")
     ]
     assert damaged == []
+
+
+def test_visits_are_of_the_row_that_counts(tmp_path):
+    """A cell that was measured again, in turn or alone, leaves its earlier visits behind."""
+    visit = PairVisit("base", "other", 0, 0, 1, 0, 1, 2.0, 1.0)
+    again = replace(visit, baseline_s=9.0)
+    for number, visits in enumerate(([visit, replace(visit, other_cell="third")], [again], [])):
+        folder = tmp_path / f"{number}_op"
+        folder.mkdir()
+        names = (["base", "other", "third"], ["other"], ["third"])[number]
+        written(folder / "results.csv", *(replace(ROW, cell=name) for name in names))
+        os.utime(folder / "results.csv", ns=(number, number))
+        if visits:
+            write_records(folder / "pairs.csv", visits)
+    homes = collect_with_homes(tmp_path, "benchmark").homes
+    assert {cell: home.name for cell, home in homes.items()} == {"other": "1_op", "third": "2_op"}
+    assert collect_pairs(tmp_path, homes) == ([again], [])
 
 
 def test_collect_reports_a_damaged_file_and_keeps_the_others(tmp_path):

@@ -130,3 +130,11 @@ def test_the_smallest_difference_is_told_and_nothing_smaller(value, below, above
     wider = max(below, above)
     assert verdict((1 + least) * 0.999, wider, wider) != "faster"
     assert smallest_difference(value, None, None, MARGIN) is None
+
+
+@pytest.mark.parametrize("margin", [0.01, 0.5, 3.0])
+@pytest.mark.parametrize("times", [1.005, 1.4, 1.8, 3.5, 200.0])
+def test_a_verdict_is_the_same_the_other_way_round(margin, times):
+    other = {"faster": "slower", "same": "same", "unclear": "unclear"}
+    for low, high in ((times, 1.05 * times), (1 / 1.02, times)):
+        assert verdict_of(1 / high, 1 / low, margin) == other[verdict_of(low, high, margin)]

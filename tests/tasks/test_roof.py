@@ -7,7 +7,7 @@ import torch
 
 from runner.config.schema import Timing
 from runner.measure.device import Device
-from runner.measure.peaks import SAVED
+from runner.measure.peaks import SAVED, Peak
 from runner.tasks import roof as job
 from runner.tasks.task import Task, WorkerState
 from tests.support.factories import cell
@@ -73,6 +73,12 @@ def test_a_contended_roof_is_shown_and_not_kept(
     assert found.flags == (("contended",) if disturbed else ())
     kept = [(peaks.flop_per_s, peaks.bytes_per_s) for peaks in SAVED.read()]
     assert kept == [] if disturbed else [(found.flop_per_s, found.bytes_per_s)]
+
+
+@pytest.mark.parametrize(("rate", "disturbed"), [(0.6, True), (0.4, False)])
+def test_a_kernel_that_might_have_won_undisturbed_counts(rate: float, disturbed: bool) -> None:
+    calm, busy = Peak(1.0, "calm", False), Peak(rate, "busy", True)
+    assert job._best([busy, calm]) == Peak(1.0, "calm", disturbed)
 
 
 def test_a_roof_of_another_operation_is_refused() -> None:
