@@ -13,6 +13,7 @@ UNSUPPORTED = (
     "not implemented for|not[ _]supported|only supported|unsupported|doesn't support|"
     "deterministic implementation|incompatible with \\.grad|the derivative of|_backward: "
 )
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 NEAR = 0.65  # by difflib's measure, from 0 to 1; ray is so near to rai, but normal not to no_grad
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
@@ -34,6 +35,12 @@ def is_unsupported(error: BaseException | None) -> bool:
     mistaken = any(words in text for words in MISTAKES)
     is_kind = isinstance(error, RuntimeError | TypeError | AssertionError) and not mistaken
     return is_kind and re.search(UNSUPPORTED, text) is not None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory: PyTorch has several errors for that."""
+    said = text_of(error)
+    return isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY)
 
 
 def text_of(error: object) -> str:

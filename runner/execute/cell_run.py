@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 from runner.cells.cell import Cell
-from runner.errors import LONGEST_TEXT, is_unsupported, one_line, text_of
+from runner.errors import LONGEST_TEXT, is_out_of_memory, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for, with_changed_switches, with_kept
@@ -32,7 +32,6 @@ TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "trace": trace.run,
 }
 T = TypeVar("T")
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class LocalRun:
@@ -164,8 +163,6 @@ def _advice(cell: Cell, error: BaseException) -> str:
 
 
 def _status_of(error: BaseException) -> str:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out_of_memory"
-    if any(words in text_of(error) for words in NO_MEMORY):
+    if is_out_of_memory(error) or isinstance(error, torch.OutOfMemoryError):
         return "out_of_memory"
     return "unsupported" if is_unsupported(error) else "failed"

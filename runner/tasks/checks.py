@@ -21,7 +21,7 @@ from runner.calls.compiled import by_its_reference
 from runner.calls.direction import inputs_of
 from runner.config.operation import Implemented
 from runner.config.size import Size, parse_size
-from runner.errors import is_unsupported, one_line
+from runner.errors import is_out_of_memory, is_unsupported, one_line
 from runner.measure.precision import full_precision
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow, GradientCheck
@@ -161,7 +161,8 @@ def _gradient(task: Task, bound: BoundOperation, keep: Callable[[Verdict], None]
     is_small = bound.is_compiled and to_check(plain, cell.requested_size) is plain
     at_own_size = is_small or bound.has_one_size
     size = bound.op.size_text(bound.dimensions) if at_own_size else ""
-    how = f"{bound.is_compiled} {plain.layout} {cell.autocast} {size}"
+    compiled = f"{cell.compile} {cell.dynamic}" if bound.is_compiled else ""
+    how = f"{compiled} {plain.layout} {cell.autocast} {cell.deterministic} {size}"
     key = repr(bound.op), bound.dtype, device, how
     if key not in verdicts:
         task.report_step("checking the gradient")
@@ -187,9 +188,11 @@ def _verdict_at(size: Size, bound: BoundOperation, device: torch.device) -> Verd
         with products_for_gradients(bound, device):
             if not gradient_is_off(bound, device):
                 return Verdict("pass")
-    except Exception:  # of a check, where a smaller size has passed
+    except Exception as error:
         traceback.print_exc()
-        return Verdict("pass")
+        # it is the implementation's, or the check's own, and a smaller size has passed
+        excused = Verdict() if is_out_of_memory(error) else _excused(bound, device, error)
+        return excused if excused.verdict else Verdict("pass")
     return Verdict("fail", f"its gradient is wrong at {bound.op.size_text(bound.dimensions)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
             named = {**dict(zip(order, entry["args"], strict=False)), **entry.get("kwargs", {})}
             for tensor in _tensors([named[name] for name in written & named.keys()]):
                 tensor["written"] = True
-        except _CannotBeReproducedError as error:
+        except CannotBeReproducedError as error:
             entry = {"function": entry["function"], "reason": str(error)}
         if torch.Tag.nondeterministic_seeded in func.tags:
             entry["random"] = True
@@ -108,7 +109,7 @@ def _widen(known: dict[str, Any], other: Mapping[str, Any]) -> None:
         known.pop("domain", None)
 
 
-class _CannotBeReproducedError(Exception):
+class CannotBeReproducedError(Exception):
     """A call has an argument that no file can hold."""
 
 
@@ -129,15 +130,15 @@ def described(value: object, dtype: torch.dtype) -> object:
             return {str(key): described(item, dtype) for key, item in value.items()}
         case list() | tuple():
             return [described(item, dtype) for item in value]
-    raise _CannotBeReproducedError(f"an argument is a {type(value).__name__}")
+    raise CannotBeReproducedError(f"an argument is a {type(value).__name__}")
 
 
 def _described_tensor(tensor: Tensor, dtype: torch.dtype) -> dict[str, Any]:
     tensor = tensor.detach()
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise _CannotBeReproducedError("an argument is a tensor that is not strided")
+        raise CannotBeReproducedError("an argument is a tensor that is not strided")
     if not tensor.numel():
-        raise _CannotBeReproducedError("an argument is an empty tensor")
+        raise CannotBeReproducedError("an argument is an empty tensor")
     said: dict[str, Any] = {"shape": list(tensor.shape)}
     if tensor.dtype != dtype:
         said["dtype"] = str(tensor.dtype).removeprefix("torch.")
@@ -146,10 +147,11 @@ def _described_tensor(tensor: Tensor, dtype: torch.dtype) -> dict[str, Any]:
     is_whole = not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
     if tensor.is_meta:  # which holds no numbers: positions that are in any table
         return said | ({"below": min(tensor.shape, default=1)} if is_whole else {})
-    if is_whole and int(tensor.min()) >= 0:
-        said["below"] = int(tensor.max()) + 1
-    elif tensor.dtype.is_floating_point and float(tensor.min()) >= 0:
-        said["domain"] = "positive" if float(tensor.min()) > 0 else "nonnegative"
+    with suppress(NotImplementedError):  # PyTorch has no least of some dtypes, such as float8
+        if is_whole and int(tensor.min()) >= 0:
+            said["below"] = int(tensor.max()) + 1
+        elif tensor.dtype.is_floating_point and float(tensor.min()) >= 0:
+            said["domain"] = "positive" if float(tensor.min()) > 0 else "nonnegative"
     return said
 
 

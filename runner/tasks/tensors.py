@@ -164,7 +164,7 @@ def _in_dtype_of(result: torch.Tensor, expected: object) -> torch.Tensor:
     wide = torch.tensor(expected, dtype=torch.float64)
     if result.is_floating_point() or result.is_complex():
         return wide.to(result.dtype)
-    if bool((wide == wide.round()).all()):
+    if bool((wide == wide.round()).all() and wide.isfinite().all()):
         return torch.tensor(expected, dtype=torch.int64)
     return wide
 

@@ -31,6 +31,7 @@ WRONG = {
     "values: {x: [1, 2], y: 3}": r"values: y is not in the expression",
     "values: {x: [[1, 2], [3]]}": r"values.x: \[\[1, 2\], \[3\]\] is neither a number nor a "
     r"nested list of numbers",
+    "values: {x: [true, false]}": r"values: truth values alone have no gradient; give a number",
     "values: {x: [one]}": r"values.x: \['one'\] is neither a number nor a nested list",
     "values: 3": r"values: 3 is not a mapping",
     "{expression: x*y, values: {x: [1, 2], y: [1, 2, 3]}}": r"shapes do not go together: x 2, y "

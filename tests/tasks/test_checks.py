@@ -239,3 +239,60 @@ def test_a_view_is_one_only_where_all_outputs_are() -> None:
     assert "view" in flags(op, size=8)
     unlike = {"name": "unlike", "call": "torch.sort", "signature": "n -> n, n"}
     assert "view" not in flags(unlike, size=8)
+
+
+class Masked(torch.autograd.Function):
+    """A product whose second factor is declared to have no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(mask)
+        return x * mask
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient * ctx.saved_tensors[0], None
+
+
+class SmallOnly(Masked):
+    """As a kernel whose backward pass has tiles of one size."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        if gradient.numel() > 10_000:
+            raise ValueError("more than one tile")
+        return gradient * ctx.saved_tensors[0], None
+
+
+def masked(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:  # noqa: A002
+    return Masked.apply(input, other)
+
+
+def small_only(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:  # noqa: A002
+    return SmallOnly.apply(input, other)
+
+
+def dropped(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.dropout(x, 0.5)
+
+
+MASKED = {"name": "masked", "call": "torch.mul", "signature": "... n, ... n -> ... n"}
+MASKED |= {"inputs": ["input", "other"], "nondifferentiable_inputs": ["other"], "size": "8x8"}
+DROPPED = {"name": "dropped", "call": f"{__name__}.dropped", "signature": "... n -> ... n"}
+
+
+@pytest.mark.parametrize(
+    ("op", "own", "verdict"),
+    [
+        (MASKED, "masked", "pass"),
+        (MASKED, "small_only", "error"),
+        ({**DROPPED, "random": True, "size": "8x8"}, "dropped", "pass"),
+    ],
+)
+def test_an_implementations_gradient_at_the_timed_size(
+    op: dict[str, Any], own: str, verdict: str
+) -> None:
+    """It follows what the op file says, and a backward pass that fails there is no pass."""
+    op = {**op, "implementations": {"own": f"{__name__}.{own}"}}
+    row = ran(op, impl="own", size="64x1024")
+    assert (row.status, row.gradient) == ("ok", verdict), row.reason

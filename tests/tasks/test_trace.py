@@ -11,6 +11,7 @@ from torch import nn
 from runner.execute.cell_run import run_cell
 from runner.rows.rows import TraceRow
 from runner.tasks import trace
+from runner.tasks.recorder import described
 from tests.support.factories import STATE, cell, ran
 
 
@@ -97,3 +98,31 @@ def test_a_model_without_numbers_has_calls_and_no_times(
     row, (_, *calls) = traced(tmp_path)
     assert row.on_meta and row.covered is None and row.model_s is None
     assert [call["name"] for call in calls] == ["embedding_1", "mul_1"]
+
+
+class Boxed(nn.Module):
+    """A model whose input no file can hold, though its calls can be made again."""
+
+    def forward(self, box: object) -> torch.Tensor:
+        return torch.ones(4).relu() * len(str(box))
+
+
+def make_box() -> tuple[object]:
+    return (Path("box"),)
+
+
+def test_a_model_whose_inputs_no_file_can_hold_has_its_calls_recorded(tmp_path: Path) -> None:
+    here = "tests.tasks.test_trace"
+    names = {"model": f"{here}.Boxed", "inputs": f"{here}.make_box", "name": "boxed"}
+    (row,) = run_cell(cell(job="trace", into=str(tmp_path), **names), STATE).rows
+    assert row.status == "ok", row.reason
+    content = yaml.safe_load((tmp_path / "workload" / "boxed.yaml").read_text())
+    whole, *calls = content["boxed"]["calls"]
+    assert "PosixPath" in whole["reason"] or "WindowsPath" in whole["reason"]
+    assert "relu_1" in [call["name"] for call in calls]
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.uint16])
+def test_numbers_of_dtypes_without_an_order_are_not_described(dtype: torch.dtype) -> None:
+    said = described(torch.zeros(2, 3).to(dtype), torch.float32)
+    assert said == {"shape": [2, 3], "dtype": str(dtype).removeprefix("torch.")}

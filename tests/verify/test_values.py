@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 
 from runner.verify.values import ValueCheck, check_values, finite_fraction, relative_error
@@ -264,3 +265,13 @@ def test_constants_of_the_dtype_are_no_error_but_another_reference() -> None:
 def test_a_sparse_result_is_compared_like_any() -> None:
     assert not checked(lambda x: (x * (x > 0)).to_sparse()).wrong
     assert checked(unless_float64(torch.Tensor.to_sparse, lambda x: (2 * x).to_sparse())).wrong
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [([3.5], [3]), ([1 + 2j], [1.0]), ([True], [2])],
+    ids=["a fraction", "an imaginary part", "a count"],
+)
+def test_a_result_of_another_kind_is_compared_as_it_is(got: list, expected: list) -> None:
+    assert relative_error(torch.tensor(got), torch.tensor(expected)) > 0.1
+    assert relative_error(torch.tensor(expected).to(torch.float16), torch.tensor(expected)) == 0

@@ -51,6 +51,8 @@ class GradientCase(Case):
             check_nested(f"values.{name}", value)
         if self.reduce not in REDUCTIONS:
             raise unknown(f"reduce={self.reduce} is unknown", self.reduce, REDUCTIONS)
+        if not self.asked:
+            raise ConfigError("values: truth values alone have no gradient; give a number too")
         for name in self.gradients:
             if name not in self.values:
                 hint = suggestion(name, self.values)
