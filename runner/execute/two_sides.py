@@ -15,7 +15,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import process_count
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable, tell
-from runner.execute.cell_runner import CellGroup, CellRunner, Run
+from runner.execute.cell_runner import CellGroup, CellRun, CellRunner, Run
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome, pairs_of
 from runner.execute.worker import Worker, WorkerDied, outcome_of
@@ -36,6 +36,7 @@ class TwoSides(CellRunner):
         self._before, self._root = CellRunner(on_begin, Worker(a)), Path()
         super().__init__(on_begin, WorkerPair(self._before.worker, b))
         self._compare, self._cells = Compare(), 1
+        self._runs_before: dict[str, CellRun] = {}  # by the names of their folders
 
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """As :meth:`CellRunner.prepare`, on both sides; the error says whose it is."""
@@ -64,18 +65,21 @@ class TwoSides(CellRunner):
     ) -> None:
         """Run a cell in one of its processes on both sides in turn, or on each alone."""
         (run,) = group.runs
-        cell, before = run.cell, self._root / BEFORE / run.folder.name
-        make_folder(before)
+        cell, folder = run.cell, self._root / BEFORE / run.folder.name
+        make_folder(folder)
+        before = self._runs_before.setdefault(folder.name, CellRun(cell, folder))
+        sides = [(self._before, before), (self, run)]
+        going = [(side, of) for side, of in sides if of.did_well]
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
         plan = Plan(same_within, group.processes, process > cell.processes, gate)
-        can = group.can_take_turns and self.can_run(cell) and self._before.can_run(cell)
-        rows = self.run_in_turn([cell] * 2, [before, run.folder], plan, process) if can else None
+        can = group.can_take_turns and going == sides and all(s.can_run(cell) for s, _ in sides)
+        rows = self.run_in_turn([cell] * 2, [folder, run.folder], plan, process) if can else None
         group.can_take_turns = rows is not None and all(rows)
         if rows and group.can_take_turns:
-            run.rows = rows[1]
+            before.rows, run.rows = rows
         elif not group.can_take_turns and process <= cell.processes:
-            self._before.run_once(cell, before, process)
-            run.rows = self.run_once(cell, run.folder, process)
+            for side, of in going:  # a side that failed has no further process
+                of.rows = side.run_once(cell, of.folder, process)
 
     def write(self, cell: Cell, folder: Path, *written: Any) -> list[Row]:
         """As :meth:`CellRunner.write`, of the side whose folder it is."""
