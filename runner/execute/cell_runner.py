@@ -286,7 +286,8 @@ class CellRunner:
             for run, of_run in zip(sides, rows or [], strict=False):
                 run.rows = of_run or run.rows
             if rows is not None:
-                sides = [run for run in sides if not run.rows]
+                # of one that had no memory beside the others this process has no row yet
+                sides = [run for run, of_run in zip(sides, rows, strict=False) if not of_run]
 
         # alone, in its next process, if it is to have one
         for run in sides:
