@@ -322,8 +322,8 @@ class CellRunner:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
-    def judged(self, exit_code: int, report: Report) -> int:
-        """The run's exit code, given that of its rows."""
+    def judged(self, exit_code: int, report: Report, *, quiet: bool = False) -> int:
+        """The run's exit code, given that of its rows; ``quiet``: no table is printed."""
         return exit_code
 
     def close(self) -> None:

@@ -92,12 +92,13 @@ class TwoSides(CellRunner):
         self._before.close()
         super().close()
 
-    def judged(self, exit_code: int, report: Report) -> int:
-        """The exit code of a comparison of both sides, see :func:`compare_runs`."""
+    def judged(self, exit_code: int, report: Report, *, quiet: bool = False) -> int:
+        """The exit code of a comparison of both sides, see :func:`compare_runs`, or of the rows."""
         if not any(self._root.glob("*/results.csv")):
             return exit_code
         sides = [str(self._root)], [str(self._root / BEFORE)]
-        return compare_runs(self._root / IN_TURN, *sides, report, self._compare)
+        found = compare_runs(self._root / IN_TURN, *sides, report, self._compare, quiet=quiet)
+        return found or exit_code  # where nothing differs, strict=true may still want more
 
 
 class WorkerPair(Worker):
