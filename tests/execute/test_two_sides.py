@@ -1,17 +1,23 @@
 """Both sides of ``job=ab`` in this process, without their workers."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
+from runner.config.implementation import BUILDING
 from runner.config.schema import Compare, Report
 from runner.execute.cell_runner import CellRun
 from runner.execute.interpreter import Interpreter
-from runner.execute.two_sides import TwoSides
+from runner.execute.turns import Plan, TurnsOutcome
+from runner.execute.two_sides import TwoSides, _Talk
+from runner.execute.worker import Worker
 from runner.execute.worker_process import Preflight
 from runner.rows.csv_store import write_rows
+from runner.rows.rows import row_for
 from tests.analysis.test_changes import a_run
 from tests.support.factories import cell
 
@@ -39,6 +45,23 @@ def test_what_failed_on_both_sides_has_no_second_process(tmp_path: Path) -> None
     assert (tmp_path / "a" / "0" / "results.csv").is_file()
 
 
+def test_only_a_side_without_memory_beside_the_other_is_measured_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides, folder = two_sides(tmp_path), tmp_path / "0"
+    folder.mkdir()
+    run = CellRun(cell("add", size=8), folder)
+    in_turn, alone = ([row_for(run.cell, "failed", reason)] for reason in ("in turn", "alone"))
+    outcome = TurnsOutcome([in_turn, []], [[], []], [])
+    monkeypatch.setattr(sides.worker, "run_in_turn", lambda *_: outcome)
+    monkeypatch.setattr(sides.worker, "run", lambda *_: (alone, []))
+    monkeypatch.setattr(sides._before.worker, "run", lambda *_: pytest.fail("it has its row"))
+    (group,) = sides.groups([run], Report(), Compare())
+    sides.run_group(group, 1)
+    assert [row.reason for row in run.rows] == ["alone"]
+    assert "in turn" in (tmp_path / "a" / "0" / "results.csv").read_text()
+
+
 def test_a_code_of_the_rows_counts_where_the_comparison_has_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,3 +81,43 @@ def test_a_code_of_the_rows_counts_where_the_comparison_has_none(
     assert len(capsys.readouterr().out.splitlines()) > 180
     judged("quiet", "timeout", "timeout", 0.003, quiet=True)
     assert len(capsys.readouterr().out.splitlines()) < 60
+
+
+class Says(Worker):
+    """A worker that says these things, each so many seconds after the last."""
+
+    def __init__(self, clock: list[float], *said: tuple[float, tuple[Any, ...]]) -> None:
+        super().__init__()
+        self._clock, self._said, self.left_s = clock, said, list[float]()
+
+    def talk(
+        self, request: object, logs: object, time_left_s: Callable[[], float]
+    ) -> Iterator[tuple[Any, ...]]:
+        for seconds, message in self._said:
+            self.left_s.append(time_left_s())
+            self._clock[0] += seconds
+            yield message
+
+
+def test_a_side_is_charged_neither_for_building_nor_while_the_other_one_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("runner.execute.two_sides.time.monotonic", lambda: clock[0])
+    worker = Says(
+        clock,
+        (200, ("begun",)),  # it imports torch
+        (3, ("side", 0, "checking")),
+        (1, ("side", 0, BUILDING)),
+        (90, ("side", 0, "timing")),
+        (2, ("opened", (1, 2, 3), 4, 5)),
+        (1, ("placed",)),
+    )
+    limit = {"time_s": 10, "build_time_s": 100}
+    talk = _Talk(worker, cell("add", size=8, limit=limit), tmp_path / "log", Plan(0.02))
+    talk.ask("opened")
+    clock[0] += 500  # while the other one opens
+    monkeypatch.setattr(worker, "tell", lambda *said: None)
+    talk.ask("placed", 0, 0)
+    # patience_s is 0 here, and both sides share their time
+    assert worker.left_s[1:] == [20, 17, 100, 16, 14]
