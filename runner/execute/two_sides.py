@@ -69,7 +69,7 @@ class TwoSides(CellRunner):
         cell, folder = run.cell, self._root / BEFORE / run.folder.name
         make_folder(folder)
         before = self._runs_before.setdefault(folder.name, CellRun(cell, folder))
-        sides = [(self._before, before), (self, run)]
+        sides: list[tuple[CellRunner, CellRun]] = [(self._before, before), (self, run)]
         going = [(side, of) for side, of in sides if of.did_well]
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
         plan = Plan(same_within, group.processes, process > cell.processes, gate)
