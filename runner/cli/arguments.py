@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -19,6 +21,7 @@ from runner.config.operator_database import EVERY
 from runner.config.schema import JSON, OUTPUTS, READING, Config
 from runner.errors import ConfigError, tell, unknown
 from runner.files import CONF
+from runner.rows.environment_file import read_environment
 
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 AB, SCHEMA = "job=ab", "schema"
@@ -272,6 +275,12 @@ def _check_is_run(key: str, folder: str) -> None:
 
 
 def _resume(words: Sequence[str], folder: str) -> list[str]:
+    made_with: dict[str, Any] = {}
+    with suppress(ConfigError, OSError):  # a damaged file is refused where all of it is read
+        made_with = read_environment(Path(folder)) if folder else {}
+    if made_with.get("side"):
+        what = "holds a side of job=ab, whose rows are of an environment of its own"
+        raise ConfigError(f"resume={folder} {what}; run job=ab again")
     if folder and (Path(folder) / "multirun.yaml").is_file():
         return _into(folder, words, "resume", "hydra.sweep.dir")
     if (Path(folder) / "environment.json").is_file():

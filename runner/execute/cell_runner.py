@@ -286,7 +286,8 @@ class CellRunner:
             for run, of_run in zip(sides, rows or [], strict=False):
                 run.rows = of_run or run.rows
             if rows is not None:
-                sides = [run for run in sides if not run.rows]
+                # of one that had no memory beside the others this process has no row yet
+                sides = [run for run, of_run in zip(sides, rows, strict=False) if not of_run]
 
         # alone, in its next process, if it is to have one
         for run in sides:
@@ -321,8 +322,8 @@ class CellRunner:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
-    def judged(self, exit_code: int, report: Report) -> int:
-        """The run's exit code, given that of its rows."""
+    def judged(self, exit_code: int, report: Report, *, quiet: bool = False) -> int:
+        """The run's exit code, given that of its rows; ``quiet``: no table is printed."""
         return exit_code
 
     def close(self) -> None:

@@ -78,7 +78,9 @@ def git_state(folder: Path, files: Iterable[str] = ()) -> dict[str, Any] | None:
     It is its ``commit``, whether what git tracks has ``changed`` since, and which of these files
     below the folder are ``not_in_git``, so that neither of the two says anything of them.
     """
-    git = partial(subprocess.run, capture_output=True, text=True, timeout=10, check=True)
+    # as Python does itself, a name of a file may be other bytes than text
+    text = {"text": True, "errors": "surrogateescape"}
+    git = partial(subprocess.run, capture_output=True, timeout=10, check=True, **text)
     try:
         commit = git(["git", "-C", str(folder), "rev-parse", "HEAD"]).stdout.strip()
         status = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
@@ -87,5 +89,5 @@ def git_state(folder: Path, files: Iterable[str] = ()) -> dict[str, Any] | None:
             tracked = git(["git", "-C", str(folder), "ls-files", "-z", "--recurse-submodules"])
             state["not_in_git"] = sorted(names.difference(tracked.stdout.split("\0")))
         return state
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None

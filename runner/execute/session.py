@@ -56,7 +56,7 @@ class Session:
         from runner.execute.conclusion import concluded
 
         self.cells.warn_of_edits()
-        judge = partial(self.cells.judged, report=report)
+        judge = partial(self.cells.judged, report=report, quiet=self.quiet)
         self.exit_code = concluded(root, report, config, quiet=self.quiet, judge=judge)
 
     def close(self) -> None:

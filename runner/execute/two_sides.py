@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from runner.analysis.changes import GATE_ERROR
 from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.cells.comparison import process_count
+from runner.config.implementation import BUILDING
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable, tell
-from runner.execute.cell_runner import CellGroup, CellRunner, Run
+from runner.execute.cell_runner import CellGroup, CellRun, CellRunner, Run
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome, pairs_of
 from runner.execute.worker import Worker, WorkerDied, outcome_of
@@ -36,6 +37,7 @@ class TwoSides(CellRunner):
         self._before, self._root = CellRunner(on_begin, Worker(a)), Path()
         super().__init__(on_begin, WorkerPair(self._before.worker, b))
         self._compare, self._cells = Compare(), 1
+        self._runs_before: dict[str, CellRun] = {}  # by the names of their folders
 
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """As :meth:`CellRunner.prepare`, on both sides; the error says whose it is."""
@@ -64,18 +66,22 @@ class TwoSides(CellRunner):
     ) -> None:
         """Run a cell in one of its processes on both sides in turn, or on each alone."""
         (run,) = group.runs
-        cell, before = run.cell, self._root / BEFORE / run.folder.name
-        make_folder(before)
+        cell, folder = run.cell, self._root / BEFORE / run.folder.name
+        make_folder(folder)
+        before = self._runs_before.setdefault(folder.name, CellRun(cell, folder))
+        sides: list[tuple[CellRunner, CellRun]] = [(self._before, before), (self, run)]
+        going = [(side, of) for side, of in sides if of.did_well]
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
         plan = Plan(same_within, group.processes, process > cell.processes, gate)
-        can = group.can_take_turns and self.can_run(cell) and self._before.can_run(cell)
-        rows = self.run_in_turn([cell] * 2, [before, run.folder], plan, process) if can else None
+        can = group.can_take_turns and going == sides and all(s.can_run(cell) for s, _ in sides)
+        rows = self.run_in_turn([cell] * 2, [folder, run.folder], plan, process) if can else None
         group.can_take_turns = rows is not None and all(rows)
-        if rows and group.can_take_turns:
-            run.rows = rows[1]
-        elif not group.can_take_turns and process <= cell.processes:
-            self._before.run_once(cell, before, process)
-            run.rows = self.run_once(cell, run.folder, process)
+        # alone, where it has no row of this process, if it is to have one; none that failed before
+        for (side, of), written in zip_longest(going, rows or []):
+            if written:
+                of.rows = written
+            elif process <= cell.processes:
+                of.rows = side.run_once(cell, of.folder, process)
 
     def write(self, cell: Cell, folder: Path, *written: Any) -> list[Row]:
         """As :meth:`CellRunner.write`, of the side whose folder it is."""
@@ -88,12 +94,13 @@ class TwoSides(CellRunner):
         self._before.close()
         super().close()
 
-    def judged(self, exit_code: int, report: Report) -> int:
-        """The exit code of a comparison of both sides, see :func:`compare_runs`."""
+    def judged(self, exit_code: int, report: Report, *, quiet: bool = False) -> int:
+        """The exit code of a comparison of both sides, see :func:`compare_runs`, or of the rows."""
         if not any(self._root.glob("*/results.csv")):
             return exit_code
         sides = [str(self._root)], [str(self._root / BEFORE)]
-        return compare_runs(self._root / IN_TURN, *sides, report, self._compare)
+        found = compare_runs(self._root / IN_TURN, *sides, report, self._compare, quiet=quiet)
+        return found or exit_code  # where nothing differs, strict=true may still want more
 
 
 class WorkerPair(Worker):
@@ -130,22 +137,32 @@ class _Talk:
     """What is said with a side's worker, see :func:`runner.tasks.in_turn.take_turns`."""
 
     def __init__(self, worker: Worker, cell: Cell, log: Path, plan: Plan) -> None:
-        # no side is charged for the other, and so each may take the time of both
-        self._worker, self._limit_s = worker, 2 * (cell.limit.time_s + cell.timing.patience_s)
-        self._end_s = 0.0  # it begins when the worker has torch
+        self._worker, self._build_s = worker, cell.limit.build_time_s
+        # they share the time of both, of which a side may take nearly all
+        self._left_s = 2 * (cell.limit.time_s + cell.timing.patience_s)
+        self._step, self._since = "starting", 0.0
         request = ("run in turn", [cell], [str(log)], plan)
-        self._messages = worker.talk(request, [log], lambda: self._end_s - time.monotonic())
+        self._messages = worker.talk(request, [log], self._time_left_s)
+
+    def _time_left_s(self) -> float:
+        limit_s = self._build_s if self._step == BUILDING else self._left_s
+        return self._since + limit_s - time.monotonic()
 
     def ask(self, expected: str, *asked: object) -> list[Any]:
-        """The answer; WorkerDied where there is none."""
+        """The answer, the wait for which is all that is charged; WorkerDied where there is none."""
         if asked:
             self._worker.tell(*asked)
+        self._since = time.monotonic()
         for kind, *said in self._messages:
-            if kind == expected:
+            now = time.monotonic()
+            if kind != "begun" and self._step != BUILDING:  # nor while the worker imports torch
+                self._left_s -= now - self._since
+            self._since = now
+            if kind == "side":
+                _, self._step = said
+            elif kind == expected:
                 return said
-            if kind == "begun":
-                self._end_s = time.monotonic() + self._limit_s
-            elif kind != "side":
+            elif kind != "begun":
                 break
         raise WorkerDied(f"it gave no answer of the kind {expected}")
 

@@ -213,9 +213,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     def note(key: str, **more: object) -> None:
         notes.append(words[f"compare_{key}"].format(**numbers, **more))
 
-    # what was compared, and what the gate says of it
-    if found.environments:
-        note("environments", differences="; ".join(found.environments))
+    # what the gate says, the first of which is the page's, and what was compared
     if found.slower:
         note("slower", cells=_named(found.slower, words))
     if found.wrong:
@@ -226,6 +224,8 @@ def _notes(found: Comparison, words: Words) -> list[str]:
         note("nothing")
     if not found.can_see:
         note("blind")
+    if found.environments:
+        note("environments", differences="; ".join(found.environments))
 
     # what the verdicts are, and what they could have been
     counts = [f"{words[f'verdict_{name}']}: {n}" for name, n in summary.verdicts.items()]
@@ -252,7 +252,8 @@ def _named(found: Sequence[Change], words: Words) -> str:
 def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:
     """What the gate says, and the mean of all changes, as the page's large numbers."""
     failing = found.failing
-    tone = "wrong" if failing else "right"
+    tone = "right" if found.can_see else "unclear"
+    tone = "wrong" if failing else tone
     cells = [change.after_cell for change in failing[:NAMED_AT_MOST] if change.after_cell]
     findings = [FindingText(tone, str(len(failing)), "", notes[0], cells)]
     if found.summary.geometric_mean is not None:

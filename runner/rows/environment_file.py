@@ -13,7 +13,7 @@ from runner.files import bounded_text, write_atomically
 
 SAME = (
     *("torch.version", "torch.threads", "torch.cuda", "torch.hip", "precision"),
-    *("host.name", "host.machine", "host.cores", "python", "env_set"),
+    *("host.name", "host.machine", "host.cores", "python", "env_set", "side"),
 )
 """What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
 EVERYWHERE = ("torch.version", "python", "env_set")

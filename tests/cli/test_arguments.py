@@ -58,6 +58,9 @@ def test_the_arguments_imply_what_users_leave_out(
     (tmp_path / "multirun.yaml").touch()
     with pytest.raises(ConfigError, match=r"hydra.sweep.dir=a: resume=.* says where; leave it out"):
         with_implied([f"resume={tmp_path}", "hydra.sweep.dir=a"])
+    (tmp_path / "environment.json").write_text('{"side": {"python": "python"}}')
+    with pytest.raises(ConfigError, match=f"resume={tmp_path} holds a side of job=ab, .*; run job"):
+        with_implied(["-m", "size=1,2", f"resume={tmp_path}", "resume_force=true"])
     with pytest.raises(ConfigError, match="one sweep at a time"):
         with_implied(["+sweep=a,b"])
 

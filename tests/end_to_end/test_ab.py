@@ -173,9 +173,12 @@ def test_a_side_that_crashes_is_a_row_and_the_next_cell_goes_on(
     end = "import os\n" + CODE.format(calls=2).replace("    return", "    os.abort()\n    return")
     other = "\ndef other(x):\n    return torch.tanh(x)\n"
     words = checkouts(tmp_path, CODE.format(calls=2) + other, end + other)
-    table = ran(runner, tmp_path / "out", *words, "op=chain,other", code=3)
+    words += ["op=chain,other", "timing.processes=2"]
+    table = ran(runner, tmp_path / "out", *words, code=3)
     assert list(table["became_wrong"]) == [True, False]
     assert table["changed"][0].startswith("status ok to crashed")
     assert table["verdict"].notna()[1]
     before = pd.concat(map(pd.read_csv, (tmp_path / "out" / "a").glob("*/results.csv")))
     assert list(before["status"]) == ["ok", "ok"] and before["median_s"].notna().all()
+    # what failed has no second process, and the other side has
+    assert list(before["processes"]) == [2, 2]

@@ -216,8 +216,10 @@ def test_a_side_without_memory_beside_the_others_is_measured_by_itself(runner, t
         )
     out = tmp_path / "out"
     *options, _ = three_ops
-    speedups = swept(runner, out, *options, "report.baseline={op: holds}", "op=holds,greedy,works")
+    options += ["report.baseline={op: holds}", "op=holds,greedy,works", "timing.processes=2"]
+    speedups = swept(runner, out, *options)
     rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert set(rows["processes"]) == {2}
     assert dict(rows["status"]) == {"holds": "ok", "greedy": "ok", "works": "ok"}
     assert measured_in_turn(out) == {"works"}
     assert pd.isna(speedups.set_index("op").loc["greedy", "paired"])

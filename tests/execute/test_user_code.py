@@ -2,9 +2,11 @@
 
 import copy
 import importlib
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,10 +77,12 @@ def test_a_file_that_git_does_not_track_is_told_from_one_without_a_change(
 ) -> None:
     (tmp_path / "own_tracked.py").write_text("import own_untracked\n")
     (tmp_path / "own_untracked.py").touch()
+    with suppress(OSError):  # macOS has no such names
+        (tmp_path / os.fsdecode(b"no-utf8-\xff")).touch()
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("own_tracked")
     author = ("-c", "user.name=a", "-c", "user.email=a@b")
-    for words in (["init"], ["add", "own_tracked.py"], [*author, "commit", "-m", "first"]):
+    for words in (["init"], ["add", ".", ":!*_untracked.py"], [*author, "commit", "-m", "first"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
 
     def git_of() -> dict[str, Any]:

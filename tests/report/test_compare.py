@@ -1,6 +1,7 @@
 """``job=compare``: two runs' folders by the command line, its files and its exit codes."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,13 @@ def compared(base: Path, *words: str) -> tuple[int, str]:
     return answer.code, answer.stdout + answer.stderr
 
 
+def large_number(base: Path) -> tuple[str, str, str]:
+    """What the page says first: its tone, its number, and of what."""
+    page = (base / "out" / "compare.html").read_text()
+    (first, *_) = re.findall(r'<li class="(\w*)"><strong>(.*?)</strong>(?:<br>)?([^<]*)', page)
+    return first
+
+
 @pytest.mark.parametrize(
     ("slower", "words", "code"),
     [
@@ -54,6 +62,9 @@ def test_the_gate(slower: dict[int, float], words: list[str], code: int, tmp_pat
     assert "the environments differ: torch.version 2.1 to 2.2" in text
     page = (tmp_path / "out" / "compare.html").read_text()
     assert "11x8" in page and "torch.version 2.1 to 2.2" in page
+    tone, number, sentence = large_number(tmp_path)
+    assert (tone, number) == (("wrong", "1") if code == 3 else ("right", "0"))
+    assert ("slower by more than" if code == 3 else "nothing") in sentence
 
 
 @pytest.mark.parametrize(
@@ -97,6 +108,8 @@ def test_a_gate_that_cannot_see_does_not_pass(tmp_path: Path) -> None:
     code, said = compared(tmp_path)
     assert code == 4
     assert "cannot be told" in said
+    tone, number, sentence = large_number(tmp_path)
+    assert (tone, number, "cannot be told" in sentence) == ("unclear", "0", True)
     shutil.rmtree(tmp_path / "out")
     assert compared(tmp_path, "compare.unclear_exit=125")[0] == 125
 

@@ -30,6 +30,8 @@ def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions
     check_same_environment(tmp_path, environment("here"))
     with pytest.raises(ConfigError, match=r"torch.threads was 2 and is 4"):
         check_same_environment(tmp_path, environment("here", threads=4))
+    with pytest.raises(ConfigError, match=r"side was None and is "):
+        check_same_environment(tmp_path, environment("here") | {"side": {"python": "python"}})
     check_same_environment(tmp_path, environment("driver", "2.13.0+cu128", 64, "ray"))
     with pytest.raises(ConfigError, match=r"torch.version was 2.13.0 and is 2.14.0"):
         check_same_environment(tmp_path, environment("driver", "2.14.0", cluster="ray"))

@@ -1,0 +1,123 @@
+"""Both sides of ``job=ab`` in this process, without their workers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from runner.config.implementation import BUILDING
+from runner.config.schema import Compare, Report
+from runner.execute.cell_runner import CellRun
+from runner.execute.interpreter import Interpreter
+from runner.execute.turns import Plan, TurnsOutcome
+from runner.execute.two_sides import TwoSides, _Talk
+from runner.execute.worker import Worker
+from runner.execute.worker_process import Preflight
+from runner.rows.csv_store import write_rows
+from runner.rows.rows import row_for
+from tests.analysis.test_changes import a_run
+from tests.support.factories import cell
+
+
+def two_sides(root: Path) -> TwoSides:
+    """Both in a folder, where there is no accelerator."""
+    sides = TwoSides(lambda: None, *(Interpreter.of(name, None, None, None) for name in "ab"))
+    environment = {"torch": {"threads": 1}, "id": "1", "node": "n"}
+    preflight = Preflight(environment, {"cpu": "cpu"}, {"cuda": "it is not here"}, [])
+    sides._preflight = sides._before._preflight = preflight
+    root.mkdir(exist_ok=True)
+    sides.record_environment(root, 1, Report())
+    return sides
+
+
+def test_what_failed_on_both_sides_has_no_second_process(tmp_path: Path) -> None:
+    sides, folder = two_sides(tmp_path), tmp_path / "0"
+    folder.mkdir()
+    run = CellRun(cell("add", size=8, device="cuda", timing={"processes": 2}), folder)
+    (group,) = sides.groups([run], Report(), Compare())
+    for process in (1, 2):
+        sides.run_group(group, process)
+    (row,) = run.rows
+    assert (group.processes, row.status, row.reason) == (2, "unavailable", "it is not here")
+    assert (tmp_path / "a" / "0" / "results.csv").is_file()
+
+
+def test_only_a_side_without_memory_beside_the_other_is_measured_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides, folder = two_sides(tmp_path), tmp_path / "0"
+    folder.mkdir()
+    run = CellRun(cell("add", size=8), folder)
+    in_turn, alone = ([row_for(run.cell, "failed", reason)] for reason in ("in turn", "alone"))
+    outcome = TurnsOutcome([in_turn, []], [[], []], [])
+    monkeypatch.setattr(sides.worker, "run_in_turn", lambda *_: outcome)
+    monkeypatch.setattr(sides.worker, "run", lambda *_: (alone, []))
+    monkeypatch.setattr(sides._before.worker, "run", lambda *_: pytest.fail("it has its row"))
+    (group,) = sides.groups([run], Report(), Compare())
+    sides.run_group(group, 1)
+    assert [row.reason for row in run.rows] == ["alone"]
+    assert "in turn" in (tmp_path / "a" / "0" / "results.csv").read_text()
+
+
+def test_a_code_of_the_rows_counts_where_the_comparison_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def judged(name: str, before: str, after: str, spread: float, **quiet: bool) -> int:
+        """Of rows of which the first ended with these, which strict=true gives 1."""
+        sides = two_sides(tmp_path / name)
+        for seed, (folder, of_first) in enumerate((("", after), ("a", before))):
+            rows = a_run(Random(seed), spread)
+            path = tmp_path / name / folder / "0" / "results.csv"
+            path.parent.mkdir()
+            write_rows(path, [replace(rows[0], status=of_first, median_s=None), *rows[1:]])
+        return sides.judged(1, Report(), **quiet)
+
+    assert judged("rows", "timeout", "timeout", 0.003) == 1
+    assert judged("unclear", "timeout", "timeout", 0.1) == 4
+    assert judged("wrong", "ok", "timeout", 0.003) == 3
+    assert len(capsys.readouterr().out.splitlines()) > 180
+    judged("quiet", "timeout", "timeout", 0.003, quiet=True)
+    assert len(capsys.readouterr().out.splitlines()) < 60
+
+
+class Says(Worker):
+    """A worker that says these things, each so many seconds after the last."""
+
+    def __init__(self, clock: list[float], *said: tuple[float, tuple[Any, ...]]) -> None:
+        super().__init__()
+        self._clock, self._said, self.left_s = clock, said, list[float]()
+
+    def talk(
+        self, request: object, logs: object, time_left_s: Callable[[], float]
+    ) -> Iterator[tuple[Any, ...]]:
+        for seconds, message in self._said:
+            self.left_s.append(time_left_s())
+            self._clock[0] += seconds
+            yield message
+
+
+def test_a_side_is_charged_neither_for_building_nor_while_the_other_one_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("runner.execute.two_sides.time.monotonic", lambda: clock[0])
+    worker = Says(
+        clock,
+        (200, ("begun",)),  # it imports torch
+        (3, ("side", 0, "checking")),
+        (1, ("side", 0, BUILDING)),
+        (90, ("side", 0, "timing")),
+        (2, ("opened", (1, 2, 3), 4, 5)),
+        (1, ("placed",)),
+    )
+    limit = {"time_s": 10, "build_time_s": 100}
+    talk = _Talk(worker, cell("add", size=8, limit=limit), tmp_path / "log", Plan(0.02))
+    talk.ask("opened")
+    clock[0] += 500  # while the other one opens
+    monkeypatch.setattr(worker, "tell", lambda *said: None)
+    talk.ask("placed", 0, 0)
+    # patience_s is 0 here, and both sides share their time
+    assert worker.left_s[1:] == [20, 17, 100, 16, 14]
