@@ -332,7 +332,8 @@ class GridSweep:
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
             return self._grid_launcher.launch(overrides, numbers)
         self._session.begin_measuring()  # perhaps in other processes
-        returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])
+        with for_programs(self._config.output):  # as Hydra's launchers log to standard output
+            returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])
         for job in returned:
             if job.status != JobStatus.COMPLETED and not isinstance(job._return_value, CellFailed):
                 what = f"{' '.join(job.overrides or ())}: {one_line(job._return_value)}"
