@@ -111,7 +111,7 @@ class JobLauncher:
             _JobRun(job.cell, job=job, number=number)
             for job, number in zip(jobs, numbers, strict=True)
         ]
-        going, left_out = [], []
+        going, left_out = list[_JobRun](), list[_JobRun]()
         for run in runs:
             (left_out if is_excluded(run.cell, self._rules) else going).append(run)
         groups = self._session.cells.groups(going, self._report, self._compare)
