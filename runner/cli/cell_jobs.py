@@ -63,7 +63,8 @@ class CellJobs:
         refuse_run(config)
         if config.dry_run:
             raise ConfigError("dry_run=true: this lists no cells; say so on the command line alone")
-        excluded([cell], config.exclude, set())
+        if excluded([cell], config.exclude, set()):
+            raise ConfigError("none of the grid's 1 cells is left; look at its axes and at exclude")
         if cell.infeasible_reason:
             raise ConfigError(cell.infeasible_reason)
         check_threads([cell])

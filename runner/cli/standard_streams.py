@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from threading import local
 from typing import TextIO
 
@@ -20,6 +21,8 @@ class Stream:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (kept to the end)
             # or the worker's first file would take the place of its output
             os.set_inheritable(stream.fileno(), True)
+        if isinstance(stream, TextIOWrapper):  # or a sign that it has not would end the report
+            stream.reconfigure(errors="backslashreplace")
         self._stream = stream
         self._begun = local()  # the line that a thread has begun
         self.error: OSError | None = None  # why it could not be written

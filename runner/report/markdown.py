@@ -11,6 +11,7 @@ from runner.report.language import Words, finding_text, said, sentence_text
 from runner.report.tables import Table, translated
 
 LONGEST_SHOWN = 2_000  # characters of a note or an entry
+ACTING = re.compile(r"[\\`<\[|*~&]|(?<![^\W_])_|_(?![^\W_])")  # within a word, _ is only itself
 
 
 def markdown_of(
@@ -63,5 +64,5 @@ def table_lines(table: Table, words: Words) -> list[str]:
 
 
 def as_text(text: str) -> str:
-    """Foreign text as Markdown that shows it: no tags, links, code, or lines of its own."""
-    return re.sub(r"([\\`<\[|])", r"\\\1", printable(text, LONGEST_SHOWN))
+    """Foreign text as Markdown that shows it: no tags, links, code, emphasis, own lines."""
+    return ACTING.sub(r"\\\g<0>", printable(text, LONGEST_SHOWN))

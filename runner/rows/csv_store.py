@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from functools import lru_cache, partial
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 from runner.cells.cell import SCHEMA_VERSION
@@ -47,6 +47,8 @@ MOST_NAMED = 3  # damaged lines of a file
 Rank = tuple[bool, bool, int, bool, int]  # which of a cell's rows counts: the highest
 IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
 CHECKSUM = re.compile(rb",\d{1,9},x[0-9a-f]+\r?$")  # what a row's last line ends with
+# which may have several lines; one that a row seems to end in has lost its own end
+QUOTED = re.compile(rb'"[^"\n]*(?:(?<!,x[0-9a-f]{12})(?<!,x[0-9a-f]{12}\r)\n[^"\n]*)*"')
 FORMULA = re.compile(r"'?[=+@\t\r-]")  # how a text begins that a spreadsheet would calculate
 csv.field_size_limit(LONGEST_LINE)
 
@@ -301,8 +303,8 @@ def loses_nothing(table: Path, rows: Sequence[Row]) -> bool:
 
 
 def _bytes_of(table: Path) -> bytes:
-    """What a table holds; nothing of one that is larger than any of ours."""
-    return table.read_bytes() if table.stat().st_size <= LARGEST_BYTES else b""
+    """What a table holds but within quotes; nothing of one that is larger than any of ours."""
+    return QUOTED.sub(b"", table.read_bytes()) if table.stat().st_size <= LARGEST_BYTES else b""
 
 
 def _rows_begun(table: bytes) -> int:
@@ -370,9 +372,10 @@ def _is_run(table: str) -> bool:
 
 def csv_text(table: Iterable[Iterable[object]]) -> str:
     """A table as CSV: blank for None, every digit of a float, as :func:`_text` has it."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(table)
-    return buffer.getvalue()
+    lines: list[str] = []
+    # what it ends lines with here are the signs that it puts within quotes; all of them end lines
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(table)
+    return "".join([f"{line[:-2]}\n" for line in lines])
 
 
 def _checksum(values: Sequence[str], position: int, total: int) -> str:

@@ -111,7 +111,9 @@ class JobLauncher:
             _JobRun(job.cell, job=job, number=number)
             for job, number in zip(jobs, numbers, strict=True)
         ]
-        going = [run for run in runs if not is_excluded(run.cell, self._rules)]
+        going, left_out = list[_JobRun](), list[_JobRun]()
+        for run in runs:
+            (left_out if is_excluded(run.cell, self._rules) else going).append(run)
         groups = self._session.cells.groups(going, self._report, self._compare)
         with (
             config_restored(),
@@ -128,7 +130,7 @@ class JobLauncher:
             run_group = partial(self._run_group, progress=progress)
             run_all(groups, share, run_group, progress.again)
         if self._config.objective:  # another sweeper waits for an answer to each
-            for run in (run for run in runs if run not in going):
+            for run in left_out:
                 run.job_return = self.listeners.end(run.job, run.number, [])
         return [run.job_return for run in runs if run.job_return is not None]
 

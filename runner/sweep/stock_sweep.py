@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import configure_log
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
@@ -50,7 +51,10 @@ class StockSweep:
         self._session.begins = self._record
         with claimed(self._root, resuming=False, begun=lambda: self._session.measuring):
             try:
-                return self._sweeper.sweep(arguments)
+                with for_programs(self._config.output):
+                    # Hydra's log, which has standard output, from its beginning
+                    configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+                    return self._sweeper.sweep(arguments)
             except ValueError as error:  # Optuna asks an empty study for its best
                 if "No trials are completed" not in str(error):
                     raise

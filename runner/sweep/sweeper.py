@@ -226,12 +226,14 @@ class GridSweep:
 
     def _prepare(self, jobs: list[HydraJob], numbers: Sequence[int]) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
-        runner, cells = self._session.cells, [jobs[number].cell for number in numbers]
-        checked = cells if self._cluster is None else self._cluster.check(cells)
+        runner, every_cell = self._session.cells, [job.cell for job in jobs]
+        # also where few are left: what made the others is compared with this at the next resume
+        checked = every_cell
+        if self._cluster is not None:
+            checked = self._cluster.check([jobs[number].cell for number in numbers])
         runner.prepare(checked, require_devices=False)
         if self._crossover is None:
             accelerated = self._cluster is not None or runner.has_accelerator
-            every_cell = [job.cell for job in jobs]
             self._report = settled(self._report, every_cell, accelerated=accelerated)
         compares = self._cluster or self._grid_launcher
         if compares is not None:
@@ -302,7 +304,8 @@ class GridSweep:
         asked = [row for row in rows if resume.depends_on_machine(row, cell_of[row.cell])]
         if asked and not self._config.dry_run and self._cluster is None:
             runner = self._session.cells
-            runner.prepare([cell_of[row.cell] for row in asked], require_devices=False)
+            # all, as what they are made with is that of their packages and devices
+            runner.prepare(cells, require_devices=False)
             for row in asked:
                 is_here = cell_of[row.cell].device not in runner.unavailable
                 is_other = row.environment != runner.environment["id"]
@@ -332,7 +335,8 @@ class GridSweep:
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
             return self._grid_launcher.launch(overrides, numbers)
         self._session.begin_measuring()  # perhaps in other processes
-        returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])
+        with for_programs(self._config.output):  # as Hydra's launchers log to standard output
+            returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])
         for job in returned:
             if job.status != JobStatus.COMPLETED and not isinstance(job._return_value, CellFailed):
                 what = f"{' '.join(job.overrides or ())}: {one_line(job._return_value)}"

@@ -72,3 +72,12 @@ def test_tests_that_do_not_use_it_notice_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "opsweep" not in done.stdout.replace("opsweep-", "")  # a plugin's version is listed
     assert "--opsweep-json" in run_pytest(tmp_path, "--help").stdout
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_any_test_runs(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text("def test_other():\n    pass\n")
+    for file in ("nosuch/found.json", "."):
+        done = run_pytest(tmp_path, "-p", "no:xdist", f"--opsweep-json={file}")
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+        assert f"--opsweep-json={file} is no file in a folder that there is" in done.stderr
+        assert "passed" not in done.stdout and "INTERNALERROR" not in done.stdout

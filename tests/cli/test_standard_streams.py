@@ -37,3 +37,12 @@ def test_the_lines_of_two_threads_do_not_mix() -> None:
     other.join()
     stream.write("ended\n")
     assert pieces.written == ["another\n", "begun, ended\n"]
+
+
+def test_a_sign_that_a_stream_has_not_is_replaced() -> None:
+    """As in a container, whose standard output may be ASCII."""
+    pieces = io.BytesIO()
+    stream = Stream(io.TextIOWrapper(pieces, encoding="ascii"))
+    print("2.0x ± 1%", file=stream)
+    stream.flush()
+    assert pieces.getvalue() == b"2.0x \\xb1 1%\n"

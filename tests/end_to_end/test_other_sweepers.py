@@ -78,6 +78,13 @@ def test_reports_exit_codes_dry_runs_and_exclusion_hold(
     assert of_failed["13x13"] == "failed"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [WAYS[0], WAYS[2]])
+def test_one_json_object_is_all_of_standard_output(own: Runner, way: tuple[str, ...]) -> None:
+    done = own("-m", *OWN[:-1], "size=24,25", *way, "output=json", "hydra.sweep.dir=out")
+    assert [row["size"] for row in json.loads(done.stdout)["rows"]] == ["24x24", "25x25"]
+
+
 @needs("joblib")
 def test_cells_that_would_run_beside_each_other_are_refused(own: Runner, tmp_path: Path) -> None:
     for way in (("hydra.launcher.n_jobs=2",), (), ("hydra/sweeper=basic",)):

@@ -176,3 +176,14 @@ def test_a_sweep_ends_after_so_many_failures_and_sets_variables_for_every_worker
     (dry,) = swept(own, "op=told size=3 hydra/sweeper=basic hydra.sweep.dir=dry dry_run=true")
     assert "told 3x3 float32 cpu" in dry.stdout
     assert "OWN_WORD" not in os.environ
+
+
+@pytest.mark.slow
+def test_what_one_package_does_not_support_is_not_tried_again_at_each_resume(own: Path) -> None:
+    """As the environment is that of the packages of all cells, also of those that are done."""
+    (own / "other_code.py").write_text("def lacking(x):\n    raise NotImplementedError('no')\n")
+    fields = OP.format(name="lacking").replace("own_code", "other_code")
+    (own / "mine" / "op" / "lacking.yaml").write_text(fields)
+    first = "op=scaled,lacking size=4"
+    _, again = swept(own, f"{first} hydra.sweep.dir=out", f"{first} resume=out")
+    assert "2 of 2 cells are done" in again.stderr

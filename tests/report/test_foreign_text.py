@@ -14,6 +14,7 @@ from runner.config.schema import Report
 from runner.report import summary
 from runner.report.figures.names import LONGEST_NAME, anchor, shown_name
 from runner.report.language import words_of
+from runner.report.markdown import as_text
 from runner.report.publish import draw_figures, pictures_of
 from runner.report.summary import show
 from tests.support.report_rows import rows
@@ -49,6 +50,11 @@ def test_nothing_of_it_is_markdown(shown: tuple[str, str, str]) -> None:
     assert not set(text) & set("\x1b\x07\u202e")
     assert not re.search(r"(?<!\\)<script|(?<!\\)\[click|(?<!\\)`c`|^# head", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) < 20_000
+
+
+def test_formulas_are_no_emphasis_and_names_stay_readable() -> None:
+    assert as_text("sin(x**2 + y**2), ~~a~~, &lt;") == r"sin(x\*\*2 + y\*\*2), \~\~a\~\~, \&lt;"
+    assert as_text("layer_norm _a_ __init__") == r"layer_norm \_a\_ \_\_init\_\_"
 
 
 def test_the_page_runs_its_own_scripts_alone(shown: tuple[str, str, str]) -> None:

@@ -54,18 +54,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--opsweep-json", metavar="FILE", help=advice)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a file that could not be written, before tests take their time."""
+    file = config.getoption("--opsweep-json")
+    if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+        raise pytest.UsageError(f"--opsweep-json={file} is no file in a folder that there is")
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """The table, and the file, of all tests that have used the fixture."""
     found = list(_found(terminalreporter))
-    file = config.getoption("--opsweep-json")
-    if file:
-        Path(file).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if found:
         terminalreporter.section("opsweep")
         for entry in found:
             terminalreporter.line(f"{entry['outcome']:<7} {entry['test']}: {entry['text']}")
+    file = config.getoption("--opsweep-json")
+    if file:  # after the table, which a full disk does not keep from being shown
+        Path(file).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _found(terminalreporter: pytest.TerminalReporter) -> Iterator[dict[str, Any]]:
