@@ -116,12 +116,14 @@ def changes(
     """
     earlier, later = _by_cell(before), _by_cell(after)
     sides: dict[object, tuple[_Side, _Side]] = {}
+    apart = []  # those that took no turns, which vary more between each other than those that did
     for key in dict.fromkeys([*later, *earlier]):
         rows = earlier.get(key, []), later.get(key, [])
-        but = OF_MOMENTS if rows[0] and _ratio(rows[0][0].cell, pairs, margin) else ()
+        took_turns = bool(rows[0]) and _ratio(rows[0][0].cell, pairs, margin) is not None
+        but = OF_MOMENTS if took_turns else ()
         sides[key] = _Side.of(rows[0], but), _Side.of(rows[1], but)
-    # cells of which some took turns vary less than those that did not would
-    spread = _spread(list(sides.values())) if pairs is None else None
+        apart += [] if took_turns else [sides[key]]
+    spread = _spread(apart)
     found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
     counted = [
         _counted(change, *pair, more_instructions)
