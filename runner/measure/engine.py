@@ -237,9 +237,12 @@ def measurement(
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [b.cpu_s / calls for b in used if b.cpu_s is not None]
-    # a block that does the work of many is long, and so is hardly ever left alone
+    # a block that does the work of many is long, and so is hardly ever left alone; what it waited
+    # for may hold untimed calls' waiting, and that of several threads: this is its work at least
     waited = [(b.wall_s, b.waiting_s) for b in blocks if b.calm]
-    worked = [max(0.0, wall_s - waiting_s) for wall_s, waiting_s in waited if waiting_s is not None]
+    worked = [
+        max(0.0, wall_s - waited_s) / calls for wall_s, waited_s in waited if waited_s is not None
+    ]
     slowdowns = [b.machine_slowdown for b in used if b.machine_slowdown is not None]
     as_it_came_s = None
     if is_used != undisturbed:
@@ -254,7 +257,7 @@ def measurement(
         "single_call": len(blocks) == calls == 1,
         "placement": is_reallocated and _spread(observed) > PLACEMENT_MATTERS,
         "multimodal": _has_modes(times),
-        "uneven": not (contended or is_slow) and any(map(_is_uneven, (times, worked))),
+        "uneven": not (contended or is_slow) and _is_uneven(median(times), times, worked),
     }
     return Measurement(
         median_s=median(observed),
@@ -391,8 +394,8 @@ def is_precise(blocks: list[Block], timing: Timing) -> bool:
     return (interval[1] - interval[0]) / 2 <= allowed and drifted <= 2 * allowed
 
 
-def _is_uneven(times: Sequence[float]) -> bool:
-    return bool(times) and fmean(times) > UNEVEN * median(times)
+def _is_uneven(usual: float, *several: Sequence[float]) -> bool:
+    return any(times and fmean(times) > UNEVEN * usual for times in several)
 
 
 def _spread(ordered: list[float]) -> float:

@@ -489,6 +489,14 @@ def test_long_work_that_is_never_left_alone_is_flagged_and_waiting_is_not(work_s
     assert ("uneven" in measured.flags) == flag
 
 
+def test_waiting_that_is_not_all_the_blocks_own_makes_it_not_uneven():
+    """As on a machine with more processes than cores: of untimed calls before, or of threads."""
+    blocks = [Block(1.0, waiting_s=2.5) for _ in range(57)]
+    blocks += [Block(1.0, waiting_s=0.0) for _ in range(15)]
+    measured = measurement(Sampled(blocks, 1, "time"), 1.0, 100.0)
+    assert (measured.interrupted, measured.flags) == (57, ())
+
+
 @pytest.mark.parametrize(("work_s", "flag"), [(64.0, True), (4.0, False)])
 def test_work_that_comes_once_in_many_blocks_is_flagged(work_s, flag):
     blocks = [Block(work_s if number % 20 == 0 else 1.0) for number in range(100)]
