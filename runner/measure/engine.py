@@ -237,12 +237,6 @@ def measurement(
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [b.cpu_s / calls for b in used if b.cpu_s is not None]
-    # a block that does the work of many is long, and so is hardly ever left alone; what it waited
-    # for may hold untimed calls' waiting, and that of several threads: this is its work at least
-    waited = [(b.wall_s, b.waiting_s) for b in blocks if b.calm]
-    worked = [
-        max(0.0, wall_s - waited_s) / calls for wall_s, waited_s in waited if waited_s is not None
-    ]
     slowdowns = [b.machine_slowdown for b in used if b.machine_slowdown is not None]
     as_it_came_s = None
     if is_used != undisturbed:
@@ -257,7 +251,7 @@ def measurement(
         "single_call": len(blocks) == calls == 1,
         "placement": is_reallocated and _spread(observed) > PLACEMENT_MATTERS,
         "multimodal": _has_modes(times),
-        "uneven": not (contended or is_slow) and _is_uneven(median(times), times, worked),
+        "uneven": not (contended or is_slow) and _is_uneven(times, _worked(blocks, calls)),
     }
     return Measurement(
         median_s=median(observed),
@@ -394,8 +388,19 @@ def is_precise(blocks: list[Block], timing: Timing) -> bool:
     return (interval[1] - interval[0]) / 2 <= allowed and drifted <= 2 * allowed
 
 
-def _is_uneven(usual: float, *several: Sequence[float]) -> bool:
-    return any(times and fmean(times) > UNEVEN * usual for times in several)
+def _worked(blocks: Sequence[Block], calls: int) -> list[float]:
+    """Seconds of a call in each block of a calm moment, disturbed or not, at least.
+
+    A block that does the work of many is long, and so is hardly ever left alone. What it waited may
+    hold the waiting of untimed calls before it, and that of several threads.
+    """
+    known = [(b.wall_s, b.waiting_s) for b in blocks if b.calm and b.waiting_s is not None]
+    return [max(0.0, wall_s - waiting_s) / calls for wall_s, waiting_s in known]
+
+
+def _is_uneven(times: Sequence[float], worked: Sequence[float]) -> bool:
+    """Whether some calls do the work of many, by undisturbed blocks or by what all worked."""
+    return any(of and fmean(of) > UNEVEN * median(times) for of in (times, worked))
 
 
 def _spread(ordered: list[float]) -> float:
