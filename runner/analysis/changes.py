@@ -115,21 +115,22 @@ def changes(
         pairs: the visits of cells that both sides took in turn.
     """
     earlier, later = _by_cell(before), _by_cell(after)
-    sides: dict[object, tuple[_Side, _Side]] = {}
-    apart = []  # those that took no turns, which vary more between each other than those that did
+    sides: list[tuple[_Side, _Side]] = []
+    ratios: list[PairedRatio | None] = []  # of those that took turns
     for key in dict.fromkeys([*later, *earlier]):
         rows = earlier.get(key, []), later.get(key, [])
-        took_turns = bool(rows[0]) and _ratio(rows[0][0].cell, pairs, margin) is not None
-        but = OF_MOMENTS if took_turns else ()
-        sides[key] = _Side.of(rows[0], but), _Side.of(rows[1], but)
-        apart += [] if took_turns else [sides[key]]
-    spread = _spread(apart)
-    found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
-    counted = [
-        _counted(change, *pair, more_instructions)
-        for change, pair in zip(found, sides.values(), strict=True)
-    ]
-    return _gated(claimed_together(counted), slower_than)
+        cell = rows[0][0].cell if rows[0] else ""
+        ratios.append(pairs.ratio(cell, cell, margin) if pairs is not None else None)
+        but = OF_MOMENTS if ratios[-1] is not None else ()
+        sides.append((_Side.of(rows[0], but), _Side.of(rows[1], but)))
+
+    # those that took no turns vary more between each other than those that did
+    spread = _spread([pair for pair, ratio in zip(sides, ratios, strict=True) if ratio is None])
+    found = []
+    for pair, ratio in zip(sides, ratios, strict=True):
+        change = _paired(_change(*pair, spread, margin), ratio, margin)
+        found.append(_counted(change, *pair, more_instructions))
+    return _gated(claimed_together(found), slower_than)
 
 
 class _Side(NamedTuple):
@@ -221,14 +222,8 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
     )
 
 
-def _ratio(cell: str | None, pairs: Pairs | None, margin: float) -> PairedRatio | None:
-    """What the visits to a cell say; None where its sides took no turns."""
-    return pairs.ratio(cell, cell, margin) if pairs is not None and cell else None
-
-
-def _paired(change: Change, pairs: Pairs | None, margin: float) -> Change:
+def _paired(change: Change, ratio: PairedRatio | None, margin: float) -> Change:
     """A change with what its visits say, where there were some: a row of ``ab.csv``."""
-    ratio = _ratio(change.before_cell, pairs, margin)
     if ratio is None or change.speedup is None:
         return change
     low, high = ratio.low, ratio.high

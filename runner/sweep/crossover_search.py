@@ -22,7 +22,6 @@ from runner.errors import ConfigError
 from runner.rows.csv_store import collect_pairs, collect_with_homes
 from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, BenchmarkRow, Row, grouped
-from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
 TRIES = 3  # sizes that are too large, each of which may take until limit.time_s, or disturbed
@@ -184,9 +183,9 @@ class CrossoverSearch:
 
     def next(self, root: Path) -> list[HydraJob]:
         """The jobs that the rows in the sweep's folder ask for and that were not given before."""
-        homes = collect_with_homes(root, "benchmark").homes
-        self._in_turn = Pairs(collect_pairs(root, homes)[0])
-        return self._new_jobs(read_all_rows(root))
+        collected = collect_with_homes(root, "benchmark")
+        self._in_turn = Pairs(collect_pairs(root, collected.homes)[0])
+        return self._new_jobs(collected.rows)
 
     @property
     def max_further_cells(self) -> int:
