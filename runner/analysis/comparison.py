@@ -291,6 +291,11 @@ class _Comparer:
             return {}
         if base_transfer is NOTHING and other_transfer is NOTHING:
             return {}
+        # transfers were timed at another moment than the sides, which these ratios hold
+        if paired is not None and base_transfer is not NOTHING:
+            base_transfer = self._of_two_moments(base_transfer)
+        if paired is not None and other_transfer is not NOTHING:
+            other_transfer = self._of_two_moments(other_transfer)
 
         # with the data moved at each call, and once for so many of them
         calls = self._report.calls_per_transfer

@@ -280,7 +280,7 @@ class CellRunner:
         if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
             cells, folders = [run.cell for run in sides], [run.folder for run in sides]
             visits_only = process > max(cell.processes for cell in cells)
-            plan = Plan(same_within, group.processes, visits_only)
+            plan = Plan(same_within, group.processes, process, visits_only)
             rows = self.run_in_turn(cells, folders, plan, process)
             group.can_take_turns = rows is not None
             for run, of_run in zip(sides, rows or [], strict=False):

@@ -72,7 +72,7 @@ class TwoSides(CellRunner):
         sides: list[tuple[CellRunner, CellRun]] = [(self._before, before), (self, run)]
         going = [(side, of) for side, of in sides if of.did_well]
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
-        plan = Plan(same_within, group.processes, process > cell.processes, gate)
+        plan = Plan(same_within, group.processes, process, process > cell.processes, gate)
         can = group.can_take_turns and going == sides and all(s.can_run(cell) for s, _ in sides)
         rows = self.run_in_turn([cell] * 2, [folder, run.folder], plan, process) if can else None
         group.can_take_turns = rows is not None and all(rows)
@@ -119,7 +119,7 @@ class WorkerPair(Worker):
             talks = [_Talk(*side, plan) for side in sides]
             opened = [talk.side() for talk in talks]  # each alone makes its first calls
             claims = {plan.same_within: SURE, **plan.gate}
-            visits = visit_until_clear(opened, cells, claims, plan.processes)
+            visits = visit_until_clear(opened, cells, claims, plan.processes, process=plan.process)
             ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]
             rows = list(chain.from_iterable(outcome.rows for outcome in ended))
             samples = list(chain.from_iterable(outcome.samples for outcome in ended))

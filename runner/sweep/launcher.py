@@ -128,7 +128,7 @@ class JobLauncher:
         ):
             share = max((run.cell.timing.revisit_share for run in going), default=0.0)
             run_group = partial(self._run_group, progress=progress)
-            run_all(groups, share, run_group, progress.again)
+            run_all(self._session.cells, groups, share, run_group, progress.again)
         if self._config.objective:  # another sweeper waits for an answer to each
             for run in left_out:
                 run.job_return = self.listeners.end(run.job, run.number, [])

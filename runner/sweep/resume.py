@@ -18,19 +18,29 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell
+from runner.cells.comparison import process_count
 from runner.config.axes import AXES, label
 from runner.config.cases import Case, read_case
 from runner.config.hydra_internals import check_size
 from runner.config.implementation import DEFAULT
 from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
+from runner.config.schema import Compare
 from runner.errors import ConfigError, one_line, unknown
 from runner.execute.user_code import edited, packages_of
 from runner.files import LEFTOVER, bounded_text
-from runner.rows.csv_store import collect
+from runner.rows.csv_store import collect, files_of_jobs, read_visits
 from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, STATUSES, BenchmarkRow, Row, grouped
+from runner.rows.rows import (
+    FILE_OF_JOB,
+    NON_FAILURES,
+    PAIRS_FILE,
+    STATUSES,
+    BenchmarkRow,
+    Row,
+    grouped,
+)
 
 NAMING = tuple(axis for axis in AXES.values() if axis.name != "threads")
 LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended", "slow_machine")
@@ -86,6 +96,28 @@ def _is_final(row: Row, cell: Cell, retry: set[str]) -> bool:
     if row.status == "timeout" and row.limit_time_s is not None:
         return cell.limit.time_s <= row.limit_time_s
     return row.status in NON_FAILURES
+
+
+def half_compared(root: Path, cells: Sequence[Cell], compare: Compare) -> set[str]:
+    """The cells of which not all processes have made their visits, by identity.
+
+    Rounds are in the order of the cells: what lies before one that has had its turn in the last
+    process has had it too, and where it has no visits of it, that process has died.
+    """
+    cell_of = {cell.identity: cell for cell in cells}
+    found: set[str] = set()
+    for table in reversed(files_of_jobs(root, "benchmark")):
+        visits, _ = read_visits(table.with_name(PAIRS_FILE))
+        latest = {visit.other_cell: visit.process for visit in visits}
+        lacking = [
+            name
+            for name, process in latest.items()
+            if name in cell_of and process < process_count([cell_of[name]] * 2, compare)
+        ]
+        if latest and not lacking:
+            break
+        found |= set(lacking)
+    return found
 
 
 def depends_on_machine(row: Row, cell: Cell) -> bool:

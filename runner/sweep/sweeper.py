@@ -300,6 +300,8 @@ class GridSweep:
 
         # what has to be known of this machine only the worker can tell
         again, cell_of = set(changed), {cell.identity: cell for cell in cells}
+        if self._compare.in_turn:
+            again |= resume.half_compared(self._root, cells, self._compare)
         rows = [row for row in rows_on_disk if row.cell in cell_of]
         asked = [row for row in rows if resume.depends_on_machine(row, cell_of[row.cell])]
         if asked and not self._config.dry_run and self._cluster is None:

@@ -54,17 +54,19 @@ def open_side(ready: Ready) -> Opened:
     return Opened(ready, open_call(ready.call, ready.clock, timing, ready.on_first_result))
 
 
-def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int) -> Visits:
+def visit_sides(
+    opened: Sequence[Opened], *, same_within: float, processes: int = 1, process: int = 1
+) -> Visits:
     """Time the sides, the baseline first, until all verdicts are clear and all times precise.
 
     Up to a relative difference of ``same_within`` two sides count as the same; the time is shared
-    between so many ``processes``.
+    between so many ``processes``, of which this is one.
     """
     cells = [side.ready.task.cell for side in opened]
-    pools = Pools(cells[0].seed)
+    pools = Pools(cells[0].seed + process - 1)
     sides = [_Placed(side, pools).side() for side in opened]
     gate = gate_for([side.ready.task for side in opened])
-    return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
+    return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate, process=process)
 
 
 def visit_calls(opened: Sequence[Opened]) -> Visits:
@@ -102,7 +104,9 @@ def take_turns(
         shape, *place = hear()
         if Shape(*shape) != side.shape:  # the blocks so far were of another number of calls
             side, visits = replace(side, shape=Shape(*shape)), []
-        turn, around = turn_of(side, call, *place), gate.around(moment)
+        turn = turn_of(side, call, *place)
+        gate.pass_by()  # which looks again, if it is time
+        around = gate.around(moment)
         visits.append(Visit((turn,), **around))
         blocks = packed([replace(block, **around) for block in turn.blocks])
         tell(("turn", blocks, turn.seconds, turn.spent_s))

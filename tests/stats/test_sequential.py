@@ -80,17 +80,48 @@ def test_two_percent_are_found():
     assert ratio.value == pytest.approx(1.02, abs=0.005)
 
 
+def of_process(ratio, visits, spread=0.005, seed=1):
+    random = Random(seed)
+    return [random.gauss(math.log(ratio), spread) for _ in range(visits)]
+
+
 def test_an_interval_reaches_over_processes_that_contradict_each_other():
-    random = Random(1)
-    first, second = (
-        [random.gauss(center, 0.005) for _ in range(40)]
-        for center in (math.log(0.7), math.log(1.2))
-    )
+    first, second = of_process(0.7, 40), of_process(1.2, 40)
     ratio = paired_ratio([first, second], MARGIN)
     assert ratio.low < 0.71
     assert ratio.high > 1.19
     assert verdict_of(ratio.low, ratio.high, MARGIN) == "unclear"
     assert paired_ratio([first], MARGIN).high < 0.71
+
+
+def test_processes_that_contradict_each_other_claim_nothing_though_both_are_faster():
+    """The next one may differ from these as they do from each other."""
+    ratio = paired_ratio([of_process(1.08, 40), of_process(1.2, 40)], MARGIN)
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "unclear"
+    assert ratio.p_value == 1.0
+    alike = paired_ratio([of_process(1.08, 40, seed=2), of_process(1.082, 40, seed=3)], MARGIN)
+    assert verdict_of(alike.low, alike.high, MARGIN) == "faster"
+    assert alike.p_value < 1e-6
+
+
+def test_a_process_with_few_visits_is_within_the_interval():
+    ratio = paired_ratio([of_process(0.7, 40), of_process(1.2, 5)], MARGIN)
+    assert ratio.low < 0.71
+    assert ratio.high > 1.19
+    assert ratio.p_value > ERROR
+
+
+def test_what_processes_differ_by_is_rarely_claimed_of_equal_sides():
+    """Each process has a ratio of its own, about 1, that no number of visits tells."""
+    random, claims, held = Random(5), 0, 0
+    for _ in range(400):
+        centers = [random.gauss(0, 0.1) for _ in range(2)]
+        visits = [[random.gauss(center, 0.01) for _ in range(40)] for center in centers]
+        ratio = paired_ratio(visits, MARGIN)
+        claims += verdict_of(ratio.low, ratio.high, MARGIN) in ("faster", "slower")
+        held += ratio.low <= 1 <= ratio.high
+    assert held / 400 >= 0.93
+    assert claims / 400 <= 0.05
 
 
 def test_too_few_visits_have_a_ratio_and_no_interval():

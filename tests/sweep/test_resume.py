@@ -1,10 +1,14 @@
 """Which rows are final, and which cells run again since what decided them has changed."""
 
+from pathlib import Path
+
 import pytest
 
+from runner.config.schema import Compare, Timing
 from runner.errors import ConfigError
-from runner.rows.rows import BenchmarkRow, row_for
-from runner.sweep.resume import unfinished, what_was_left, words_to_retry
+from runner.rows.csv_store import write_records, write_rows
+from runner.rows.rows import PAIRS_FILE, BenchmarkRow, PairVisit, row_for
+from runner.sweep.resume import half_compared, unfinished, what_was_left, words_to_retry
 from tests.support import factories
 
 
@@ -46,3 +50,33 @@ def test_a_flag_may_be_asked_for_and_what_is_left_is_said() -> None:
     assert what_was_left(rows[:2]) == ""
     with pytest.raises(ConfigError, match=r"retry=contendet is no .* \(did you mean 'contended'"):
         words_to_retry(["timeout", "contendet"])
+
+
+@pytest.mark.parametrize(
+    ("processes", "lacking"),
+    [
+        ([2, 2, 2], []),
+        ([2, 1, 1], [1, 2]),  # ended in the second round
+        ([1, 1, 1], [0, 1, 2]),  # or before it
+        ([2, 1, 2], []),  # the second one's process died there
+        ([2, 0, 1], [2]),  # a cell that took no turns
+    ],
+)
+def test_a_comparison_that_lacks_a_process_is_not_done(
+    tmp_path: Path, processes: list[int], lacking: list[int]
+) -> None:
+    cells = [factories.cell(size=size, timing=Timing()) for size in (4, 8, 16)]
+    for number, (cell, latest) in enumerate(zip(cells, processes, strict=True)):
+        folder = tmp_path / f"{number}_add"
+        folder.mkdir()
+        write_rows(folder / "results.csv", [factories.row(cell=cell.identity)])
+        visits = [
+            PairVisit("base", cell.identity, n, 0, 1, 0, 1, 1.0, 1.0, process=process)
+            for process in range(1, latest + 1)
+            for n in range(3)
+        ]
+        if visits:
+            write_records(folder / PAIRS_FILE, visits)
+    found = half_compared(tmp_path, cells, Compare())
+    assert found == {cells[number].identity for number in lacking}
+    assert not half_compared(tmp_path, cells, Compare(processes=1))
