@@ -46,7 +46,7 @@ WRONG = {
     "-m op=add size=4 dry_run=true,false": r"dry_run is of the whole sweep; give one value",
     "-m op=[add,mul]": r"op=\[add,mul\]: write op=add,mul",
     "-m size=64,128,": r"size=64,128, cannot be read: there is a comma with nothing beside it",
-    "op=add size=64 exclude=[{op: add}]": r"exclude leaves out the only cell; leave its rule out",
+    "op=add size=64 exclude=[{op: add}]": r"exclude leaves out the only cell; leave out its rule",
     "exclude={op: matmul}": r"exclude=\{op: matmul\} is no list; write exclude=\[\{op: matmul\}\]",
     "limit=5": r"limit=5: limit has keys of its own, .*; write limit.<key>=5",
     "-m hydra.sweeper.params.size=64,128": r"write size=64,128, which counts more",
