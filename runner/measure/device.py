@@ -20,7 +20,7 @@ import torch
 from runner.calls import Thunk
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, LaunchTimes, Queue
+from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, Queue
 from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
 from runner.measure.host_memory import memory_reading, reset_high_water_mark, values_in
@@ -80,9 +80,9 @@ class Device:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
-    def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> LaunchTimes:
+    def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> dict[str, Any]:
         """Host seconds of a call's launch and to its end; none on the CPU, which launches none."""
-        return LaunchTimes() if self.is_cpu else timed_launches(call, self.synchronize, most)
+        return {} if self.is_cpu else timed_launches(call, self.synchronize, most)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -256,7 +256,7 @@ class DeviceReadings:
         self._before, self._after = Reading(), Reading()
         # the most that the first call needed, what other cells hold not counted
         self.peak_memory_bytes: int | None = None
-        self.launch = LaunchTimes()
+        self.launch: dict[str, Any] = {}
 
     def timing_begins(self) -> None:
         """Before the first timed call."""

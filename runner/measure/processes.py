@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
-from statistics import fmean, median
+from statistics import median
 
 from runner.measure.engine import observations
 from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow, Sample, grouped
-from runner.stats.intervals import mean_interval, quantile
+from runner.stats.intervals import mean_interval, spread_of
 
 
 def combined(
@@ -42,13 +42,7 @@ def combined(
         median_s=middle,
         ci_low_s=None if low is None else min(low, middle),
         ci_high_s=None if high is None else max(high, middle),
-        min_s=times[0],
-        q1_s=quantile(times, 0.25),
-        q3_s=quantile(times, 0.75),
-        mean_s=fmean(times),
-        p90_s=quantile(times, 0.9),
-        p99_s=quantile(times, 0.99),
-        max_s=times[-1],
+        **spread_of(times),
         machine_slowdown=max(slowdowns, default=None),
         as_it_came_s=median(_medians(samples)) if was_slow else None,
         samples=len(used),

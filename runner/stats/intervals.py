@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from statistics import NormalDist, fmean, stdev
+from typing import Any
 
 CONFIDENCE = 0.95
 MOST_TRIALS = 10_000  # of which mpmath knows a rate
@@ -18,6 +19,13 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def spread_of(ordered: Sequence[float]) -> dict[str, Any]:
+    """Ends, quartiles, mean and tail of sorted times, by the row's columns."""
+    quantiles = {"q1_s": 0.25, "q3_s": 0.75, "p90_s": 0.9, "p99_s": 0.99}
+    found = {name: quantile(ordered, fraction) for name, fraction in quantiles.items()}
+    return {"min_s": ordered[0], "max_s": ordered[-1], "mean_s": fmean(ordered), **found}
 
 
 def median_interval(

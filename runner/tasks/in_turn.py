@@ -154,5 +154,6 @@ class _Placed:
     def _cost(self, call: Thunk, seconds: float) -> float:
         """What a call costs in a row of them: its time, or its launch where that is longer."""
         device = self._ready.task.device
-        launch_s = device.launch_and_wall(call, LAUNCHES_IN_A_VISIT).launch_s
-        return seconds if launch_s is None else max(seconds, launch_s)
+        launches = device.launch_and_wall(call, LAUNCHES_IN_A_VISIT)
+        launch_s: float = launches.get("launch_s", 0.0)
+        return max(seconds, launch_s)

@@ -22,7 +22,7 @@ from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row, varying
 from runner.units import digits, unit_of
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all
-RAW = ("points",)  # columns for programs
+RAW = ("points", "script")  # columns for programs
 
 
 @dataclass(frozen=True)
