@@ -40,6 +40,7 @@ SETTLING_CALLS = 15  # at least, before those that are timed, unless they take t
 SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
+FEWEST_OF_PROCESS = 6  # where several processes share them
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
 SURE = 0.001  # p value of a claim that stays one among the many of its run
 MOST_BALANCED = 16  # sides whose orders are balanced: there are as many squared
@@ -174,10 +175,11 @@ def _visit_cells(
 ) -> Visits:
     """Visit the cells' sides for as long as all of them may take, shared by these processes."""
     seed = cells[0].seed + process - 1  # each has orders and places of its own
+    fewest = max(FEWEST_OF_PROCESS, -(-FEWEST_VISITS // processes))
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
     limits = {"budget_s": budget_s, "longest_s": longest_s}
-    return visit_in_turn(sides, timing, is_enough, **limits, seed=seed, gate=gate)
+    return visit_in_turn(sides, timing, is_enough, **limits, seed=seed, gate=gate, fewest=fewest)
 
 
 def visit_in_turn(
@@ -189,12 +191,13 @@ def visit_in_turn(
     longest_s: float = math.inf,
     seed: int,
     gate: Gate | None = None,
+    fewest: int = FEWEST_VISITS,
 ) -> Visits:
     """Visit two or more warm sides until what was seen is enough, or the time is over.
 
     ``is_enough`` is asked of the calm visits, when they are as many as one of :data:`LOOKS`;
-    ``seed`` is that of orders, sets of memory and contents. The fewest visits with an interval may
-    take longer than ``budget_s`` seconds; no visit begins that would end after ``longest_s``.
+    ``seed`` is that of orders, sets of memory and contents. The ``fewest`` visits may take longer
+    than ``budget_s`` seconds; no visit begins that would end after ``longest_s``.
     ``gate`` waits for calm moments, which is in neither time, and tells them from the others.
     """
     gate = gate or Gate(())
@@ -226,7 +229,7 @@ def visit_in_turn(
                 next_look = next(looks)
             if next_look > LOOKS[-1] or seen.count >= timing.max_samples:
                 return ended("samples")
-            allowed_s = budget_s if seen.count >= FEWEST_VISITS else OVERTIME * budget_s
+            allowed_s = budget_s if seen.count >= fewest else OVERTIME * budget_s
             spent_s = now() - start - gate.waited_s
             if spent_s >= allowed_s or spent_s + spent_s / seen.count > longest_s:
                 return ended("time")

@@ -64,6 +64,21 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return math.exp(center - half), math.exp(center + half)
 
 
+def mean_beyond(values: Sequence[float], margin: float) -> float:
+    """The two-sided p value of the hypothesis that the typical one lies within the margin of 1.
+
+    It is Student's, as :func:`mean_interval`.
+    """
+    logs = [math.log(value) for value in values]
+    beyond, error = abs(fmean(logs)) - math.log1p(margin), stdev(logs) / math.sqrt(len(logs))
+    if beyond <= 0:
+        return 1.0
+    if error == 0:
+        return 0.0
+    freedom = len(logs) - 1
+    return float(_beta(freedom / 2, 0.5, freedom / (freedom + (beyond / error) ** 2)))
+
+
 def rate_high(events: int, trials: int) -> float:
     """What a rate is below with 95 % confidence (Clopper and Pearson, Biometrika 26, 1934)."""
     if events >= trials:
@@ -86,13 +101,17 @@ def student_quantile(freedom: int) -> float:
 
 def _beta_quantile(a: float, b: float, probability: float) -> float:
     """What a number of a beta distribution is below with such a probability."""
-    import mpmath  # takes long, and most runs need it not
-
-    def beyond(x: float) -> mpmath.mpf:
-        return mpmath.betainc(a, b, 0, x, regularized=True) - probability
+    import mpmath
 
     halves = {"solver": "bisect", "maxsteps": 60, "verify": False}
-    return float(mpmath.findroot(beyond, (0, 1), **halves))
+    return float(mpmath.findroot(lambda x: _beta(a, b, x) - probability, (0, 1), **halves))
+
+
+def _beta(a: float, b: float, x: float) -> Any:
+    """The probability that a number of a beta distribution is below ``x``."""
+    import mpmath  # takes long, and most runs need it not
+
+    return mpmath.betainc(a, b, 0, x, regularized=True)
 
 
 def ratio_interval(

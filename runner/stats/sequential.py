@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import median
 
-from runner.stats.intervals import mean_interval, median_interval
+from runner.stats.intervals import mean_beyond, mean_interval, median_interval
 
 ERROR = 0.05  # of all looks together
+SEVERAL = 5  # processes, of which the interval is that of a mean
 LOOKS = (10, 20, 40, 80, 160, 320)
 """The numbers of visits at which a pair is looked at."""
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
@@ -43,7 +44,8 @@ def paired_ratio(
 
     The interval is that of the sign test, which asks nothing of the visits' distribution but that
     each is as likely above the true ratio as below. What differs between processes makes the visits
-    of each alike, so that the interval also holds what processes differ by. ``margin`` is the
+    of each alike, so that the interval also holds what processes differ by (Student's, of several;
+    of a few, their own where they contradict each other). ``margin`` is the
     relative difference up to which two sides count as the same; after the last visits what is left
     of the error may be spent.
     """
@@ -74,8 +76,14 @@ def _tested(
     if len(processes) == 1:
         return replace(found, low=low, high=high)
 
-    # each process holds what the others say: their visits are of one ratio
+    # several processes count, and not their visits
     middles = [math.exp(median(process)) for process in processes]
+    if len(processes) >= SEVERAL:
+        ends = mean_interval(middles) or (low, high)
+        p_value = max(found.p_value, mean_beyond(middles, margin))
+        return replace(found, low=min(low, ends[0]), high=max(high, ends[1]), p_value=p_value)
+
+    # each of a few holds what the others say: their visits are of one ratio
     own = [interval for process in processes if (interval := median_interval(process, error))]
     lows, highs = [math.exp(least) for least, _ in own], [math.exp(most) for _, most in own]
     bottom, top = max(lows, default=0.0), min(highs, default=math.inf)

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, ttest_1samp
 
 from runner.stats.intervals import median_interval
 from runner.stats.sequential import (
@@ -104,6 +104,16 @@ def test_processes_that_contradict_each_other_claim_nothing_though_both_are_fast
     assert alike.p_value < 1e-6
 
 
+def test_several_processes_that_differ_show_what_they_have_in_common():
+    centers = [1.16, 1.2, 1.24, 1.18, 1.22]
+    processes = [of_process(center, 6, seed=n) for n, center in enumerate(centers)]
+    ratio = paired_ratio(processes, MARGIN)
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "faster"
+    assert ratio.low < 1.18
+    expected = ttest_1samp([math.log(1.2 / 1.01 * c / 1.2) for c in centers], 0).pvalue
+    assert ratio.p_value == pytest.approx(expected, rel=0.5)
+
+
 def test_a_process_with_few_visits_is_within_the_interval():
     ratio = paired_ratio([of_process(0.7, 40), of_process(1.2, 5)], MARGIN)
     assert ratio.low < 0.71
@@ -111,11 +121,12 @@ def test_a_process_with_few_visits_is_within_the_interval():
     assert ratio.p_value > ERROR
 
 
-def test_what_processes_differ_by_is_rarely_claimed_of_equal_sides():
+@pytest.mark.parametrize("processes", [2, 5])
+def test_what_processes_differ_by_is_rarely_claimed_of_equal_sides(processes):
     """Each process has a ratio of its own, about 1, that no number of visits tells."""
     random, claims, held = Random(5), 0, 0
     for _ in range(400):
-        centers = [random.gauss(0, 0.1) for _ in range(2)]
+        centers = [random.gauss(0, 0.1) for _ in range(processes)]
         visits = [[random.gauss(center, 0.01) for _ in range(40)] for center in centers]
         ratio = paired_ratio(visits, MARGIN)
         claims += verdict_of(ratio.low, ratio.high, MARGIN) in ("faster", "slower")
