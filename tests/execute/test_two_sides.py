@@ -65,19 +65,23 @@ def test_only_a_side_without_memory_beside_the_other_is_measured_alone(
 def test_a_code_of_the_rows_counts_where_the_comparison_has_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def judged(name: str, before: str, after: str, spread: float, **quiet: bool) -> int:
-        """Of rows of which the first ended with these, which strict=true gives 1."""
+    def judged(
+        name: str, before: str, after: str, spread: float, *, of_rows: int = 1, **quiet: bool
+    ) -> int:
+        """Of rows of which the first ended with these, which strict=true gives 1, or another."""
         sides = two_sides(tmp_path / name)
         for seed, (folder, of_first) in enumerate((("", after), ("a", before))):
             rows = a_run(Random(seed), spread)
             path = tmp_path / name / folder / "0" / "results.csv"
             path.parent.mkdir()
             write_rows(path, [replace(rows[0], status=of_first, median_s=None), *rows[1:]])
-        return sides.judged(1, Report(), **quiet)
+        return sides.judged(of_rows, Report(), **quiet)
 
     assert judged("rows", "timeout", "timeout", 0.003) == 1
     assert judged("unclear", "timeout", "timeout", 0.1) == 4
     assert judged("wrong", "ok", "timeout", 0.003) == 3
+    assert judged("repaired", "crashed", "ok", 0.003, of_rows=0) == 0  # of b alone
+    assert judged("failed", "crashed", "crashed", 0.003, of_rows=0) == 1
     assert len(capsys.readouterr().out.splitlines()) > 180
     judged("quiet", "timeout", "timeout", 0.003, quiet=True)
     assert len(capsys.readouterr().out.splitlines()) < 60
