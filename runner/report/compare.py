@@ -312,6 +312,7 @@ def _findings(found: Comparison, words: Words) -> list[FindingText]:
 
 def _comment(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> str:
     """The Markdown, with so many lines of the table that a pull request takes it."""
+    words = {**words, "notes": words["compare_notes"]}
     for most in LINES_OF_COMMENT:
         lines = [f"# {printable(sides)}", "", *note_lines(notes, words)]
         lines += table_lines(changes_table(found.ordered, most), words)

@@ -75,7 +75,7 @@ def test_the_gate(slower: dict[int, float], words: list[str], code: int, tmp_pat
     assert ("slower by more than" if code == 3 else "nothing") in sentence
     links = re.findall(r'href="#([^"]*)" aria-label="\[', page)
     assert len(links) == (code == 3) and all(f'id="{link}"' in page for link in links)
-    assert "the gate names what was measured as" in text
+    assert "## What changed" in text and "the gate names what was measured as" in text
 
 
 @pytest.mark.parametrize(
