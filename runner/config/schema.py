@@ -154,7 +154,7 @@ class Compare:
 
     in_turn: bool = True  # together, one after the other again and again; otherwise each on its own
     # between which the visits to the sides are shared; None: two, or one where
-    # ``timing.max_time_s`` is below 1 s
+    # ``timing.max_time_s`` is below 1 s, and several with ``job=ab``
     processes: int | None = None
     slower_than: float = 0.05  # the relative difference that gates call a failure
     more_instructions: float = 0.01  # the same of counted instructions

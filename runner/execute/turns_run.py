@@ -122,6 +122,8 @@ def _visit(
     report_step(ALL_SIDES, "timing in turn")
     if len(sides) == 1:
         visits = take_turns(*opened)
+        if not visits.visits:  # the other side took none
+            return []
     elif plan.is_round:
         visits = visit_calls(opened)
     else:

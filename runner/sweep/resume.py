@@ -43,6 +43,8 @@ from runner.rows.rows import (
 )
 
 NAMING = tuple(axis for axis in AXES.values() if axis.name != "threads")
+BUILD_LIMIT = re.compile(r"stopped after limit\.build_time_s=(\S+) s")
+"""What the reason of a row says that was ended by it, and not by ``limit_time_s``."""
 LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended", "slow_machine")
 
 
@@ -93,6 +95,8 @@ def _is_final(row: Row, cell: Cell, retry: set[str]) -> bool:
     before, now = row.limit_memory_bytes, cell.limit.memory_bytes
     if row.status == "out_of_memory" and before is not None:
         return now is not None and now <= before
+    if row.status == "timeout" and (built := BUILD_LIMIT.search(row.reason or "")):
+        return float(f"{cell.limit.build_time_s:g}") <= float(built[1])  # as it is written
     if row.status == "timeout" and row.limit_time_s is not None:
         return cell.limit.time_s <= row.limit_time_s
     return row.status in NON_FAILURES

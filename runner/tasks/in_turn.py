@@ -89,7 +89,8 @@ def take_turns(
 ) -> Visits:
     """Take the turns that another process asks for (:mod:`runner.execute.two_sides`).
 
-    It asks for contents and a set of memory, then for the turn; at last it says why it has ended.
+    It asks for contents and a set of memory, then for the turn; at last it says why it has ended,
+    at once where the other side takes no turns.
     """
     task = opened.ready.task
     side = _Placed(opened, Pools(task.cell.seed)).side()

@@ -158,7 +158,6 @@ def test_kernels_without_vector_instructions_are_found_slower(
 
 @pytest.mark.slow
 def test_a_checkout_that_takes_three_times_as_long_is_found(runner: Runner, tmp_path: Path) -> None:
-    # tests/benchmarks/ab.py shows which smaller differences are found
     other = "\ndef other(x):\n    return torch.tanh(x)\n"
     words = checkouts(tmp_path, CODE.format(calls=10) + other, CODE.format(calls=30) + other)
     table = ran(runner, tmp_path / "out", *words, "op=chain,other", code=3)

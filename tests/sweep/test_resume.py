@@ -1,11 +1,15 @@
 """Which rows are final, and which cells run again since what decided them has changed."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner.config.implementation import BUILDING
 from runner.config.schema import Compare, Timing
 from runner.errors import ConfigError
+from runner.execute.worker import Worker
 from runner.rows.csv_store import write_records, write_rows
 from runner.rows.rows import PAIRS_FILE, BenchmarkRow, PairVisit, row_for
 from runner.sweep.resume import half_compared, unfinished, what_was_left, words_to_retry
@@ -34,6 +38,39 @@ def test_a_cell_runs_again_where_its_limit_was_raised(
     row = row_for(factories.cell(size=8, limit=before), status, "why")
     assert unfinished([row], [factories.cell(size=8, limit=now)], (), set()) == [0] * runs
     assert unfinished([row], [factories.cell(size=8, limit=before)], (), {status}) == [0]
+
+
+class Stands(Worker):
+    """A worker that stands still at a step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self._step = step
+
+    def talk(self, *_: object) -> Iterator[tuple[Any, ...]]:
+        yield from [("begun",), ("step", self._step)]
+
+
+@pytest.mark.parametrize(
+    ("step", "now", "runs"),
+    [
+        (BUILDING, {}, False),
+        (BUILDING, {"build_time_s": 300}, False),
+        (BUILDING, {"time_s": 5_000_000}, False),
+        (BUILDING, {"build_time_s": 3_000_000}, True),
+        ("timing", {}, False),
+        ("timing", {"build_time_s": 3_000_000}, False),
+        ("timing", {"time_s": 1_234_562}, True),
+    ],
+)
+def test_of_two_limits_the_one_that_ended_a_cell_counts(
+    step: str, now: dict[str, float], runs: bool, tmp_path: Path
+) -> None:
+    before = {"time_s": 1_234_561, "build_time_s": 1_234_561}
+    (row,), _ = Stands(step).run(factories.cell(size=8, limit=before), tmp_path / "run.log")
+    assert row.status == "timeout"
+    cell = factories.cell(size=8, limit=before | now)
+    assert unfinished([row], [cell], (), set()) == [0] * runs
 
 
 def test_a_flag_may_be_asked_for_and_what_is_left_is_said() -> None:

@@ -133,7 +133,8 @@ def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listin
         Column(words["verdict"], "name", lambda change: _verdict(change, words)),
         Column(words["changed"], "text", said),
     ]
-    return _listing("changes", words["table_changes"], columns, changes, file=file)
+    ids = [change.after_cell for change in changes]  # which the findings lead to
+    return _listing("changes", words["table_changes"], columns, changes, file=file, ids=ids)
 
 
 def row_listing(
