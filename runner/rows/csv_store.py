@@ -27,7 +27,7 @@ from runner.files import (
     refuse_larger,
     write_atomically,
 )
-from runner.rows.columns import columns_in, filled, out_of_range, problem_of
+from runner.rows.columns import columns_in, filled, out_of_range, problem_in, problem_of
 from runner.rows.environment_file import code_order
 from runner.rows.other_schemas import other_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
@@ -103,24 +103,29 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
     return rows
 
 
-def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
-    """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
+def _read_lines(path: Path, row_type: type[AnyRow], job: str = "") -> list[AnyRow | str]:
+    """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost.
+
+    With a ``job`` a row whose values cannot be is none, either.
+    """
     try:
         refuse_larger(path)
         with path.open("rb") as file_of_bytes:
             read = partial(file_of_bytes.read, 2**20)
             lines = sum(block.count(b"\n") for block in iter(read, b""))
         with path.open(newline="", encoding="utf-8") as file:
-            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1)
+            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1, job)
             if len(rows) != lines - 1:  # a value has several lines, or the last one was cut short
                 file.seek(0)
-                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows))
+                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows), job)
             return rows
     except (csv.Error, ValueError) as error:  # of another encoding, or beyond what is read
         raise DamagedFile(f"{path}: {error}") from error
 
 
-def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> list[AnyRow | str]:
+def _read(
+    lines: Iterator[list[str]], row_type: type[AnyRow], total: int, job: str
+) -> list[AnyRow | str]:
     """The rows, some lines at a time; checksums hold the ``total`` number of all rows."""
     header, first = next(lines, []), next(lines, [])
     kind: Any = row_type  # for which lru_cache has no type
@@ -131,7 +136,7 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> lis
     lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []
     while some := list(islice(lines, LINES_AT_ONCE)):
-        for line, row in zip(some, layout.rows(some), strict=True):
+        for line, row in zip(some, layout.rows(some, job), strict=True):
             rows.append(_unharmed(row, line, len(rows) + 1, total, layout.schema))
     if not rows:
         raise ValueError("no row is left")
@@ -158,21 +163,24 @@ class Layout(NamedTuple):
     columns: tuple[str, ...]  # by today's names
     parse: Sequence[Parser]  # of each
 
-    def rows(self, lines: Sequence[list[str]]) -> list[Any]:
+    def rows(self, lines: Sequence[list[str]], job: str) -> list[Any]:
         """What each line holds: a row, or why it is none; column by column where all are well."""
         if len(lines) > 1 and self.schema >= SCHEMA_VERSION:
             with suppress(ValueError, TypeError):  # a word for a number, or too few of them
-                texts = list(zip(*lines, strict=True))[:-2]
-                values = list(map(_of_column, self.parse, texts))
-                return filled(self.row_type, dict(zip(self.columns, values, strict=True)))
-        return list(map(self._row, lines))
+                texts = dict(zip(self.columns, list(zip(*lines, strict=True))[:-2], strict=True))
+                values = dict(zip(texts, map(_values_of, self.parse, texts.values()), strict=True))
+                every = {name: of_text.values() for name, of_text in values.items()}
+                if not (job and problem_in(self.row_type, job, lambda n: every.get(n, ()))):
+                    return filled(self.row_type, texts, values)
+        return [self._row(line, job) for line in lines]
 
-    def _row(self, line: Sequence[str]) -> object:
+    def _row(self, line: Sequence[str], job: str) -> object:
         try:
             row = dict(zip(self.columns, _values(self.parse, line[:-2]), strict=True))
             if self.schema < SCHEMA_VERSION:
                 row = _with_todays_values(self.file, row)
-            return self.row_type(**row)
+            made = self.row_type(**row)
+            return (job and problem_of(made, job)) or made
         except (ValueError, TypeError):
             return _wrong_column(self.columns, self.parse, line)
 
@@ -190,10 +198,9 @@ def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
     return Layout(file, schema, row_type, columns, _parsers(row_type, columns))
 
 
-def _of_column(read: Parser, texts: Sequence[str]) -> list[Any]:
-    """The values of a column, of which most have few."""
-    values = {text: read(text) if text or read is _words else None for text in set(texts)}
-    return [values[text] for text in texts]
+def _values_of(read: Parser, texts: Sequence[str]) -> dict[str, Any]:
+    """The values of a column's texts, of which most have few."""
+    return {text: read(text) if text or read is _words else None for text in set(texts)}
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
@@ -271,16 +278,9 @@ def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Coll
 
 def _believed(path: Path, job: str) -> tuple[list[Row], list[str]]:
     """The rows of a file that can be as they stand there, and what is wrong with the others."""
-    believed, problems = [], []
-    for number, row in enumerate(_read_lines(path, ROW_OF_JOB[job]), start=2):
-        problem = row if isinstance(row, str) else problem_of(row, job)
-        if isinstance(row, str):
-            problems.append(row)
-        elif problem:
-            problems.append(f"line {number}: {problem}")
-        else:
-            believed.append(row)
-    return believed, problems
+    rows = _read_lines(path, ROW_OF_JOB[job], job)
+    problems = [row for row in rows if isinstance(row, str)]
+    return [row for row in rows if not isinstance(row, str)], problems
 
 
 def _has_more(table: Path, of_cell: Mapping[str, tuple[Rank, Any]]) -> bool:
