@@ -27,7 +27,7 @@ from runner.files import (
     refuse_larger,
     write_atomically,
 )
-from runner.rows.columns import columns_in, filled, out_of_range, problem_in, problem_of
+from runner.rows.columns import columns_in, filled, numbers_of, out_of_range, problem_in, problem_of
 from runner.rows.environment_file import code_order
 from runner.rows.other_schemas import other_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
@@ -63,21 +63,28 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     # those, and rows of a newer release, have columns that others do not have
     types = dict.fromkeys(map(type, rows))
     columns = list(dict.fromkeys(f.name for f in chain.from_iterable(map(fields, types))))
-    lines = [[*columns, "schema", "checksum"]]
     values_of: Callable[[Row], Sequence[Any]] = attrgetter(*columns)
     if len(types) > 1:
         values_of = partial(_values_where_there, columns)
-    for position, row in enumerate(rows, start=1):
-        values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
-        lines.append([*values, _checksum(values, position, len(rows))])
-    write_atomically(path, csv_text(lines))
+    texts = ([*map(_text, values_of(row)), str(SCHEMA_VERSION)] for row in rows)
+    lines = ([*of, _checksum(of, n, len(rows))] for n, of in enumerate(texts, start=1))
+    write_atomically(path, csv_text(chain([[*columns, "schema", "checksum"]], lines)))
 
 
 def write_records(path: Path, records: Sequence[Any], *, durable: bool = False) -> None:
     """Write records of a kind, a line each: raw measurements, or a report's ``durable`` tables."""
-    columns = [field.name for field in columns_in(records[0])]
-    lines = (map(_text, values) for values in map(attrgetter(*columns), records))
-    write_atomically(path, csv_text([columns, *lines]), durable=durable)
+    names = [field.name for field in columns_in(records[0])]
+    numbers, values_of = numbers_of(type(records[0])), attrgetter(*names)
+
+    def lines() -> Iterator[Iterable[object]]:
+        yield names
+        for start in range(0, len(records), LINES_AT_ONCE):
+            of_columns = zip(*map(values_of, records[start : start + LINES_AT_ONCE]), strict=True)
+            pairs = zip(names, of_columns, strict=True)
+            cells = (of if name in numbers else map(_text, of) for name, of in pairs)
+            yield from zip(*cells, strict=True)
+
+    write_atomically(path, csv_text(lines()), durable=durable)
 
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:
@@ -370,12 +377,16 @@ def _is_run(table: str) -> bool:
     return os.path.lexists(os.path.join(os.path.dirname(table), "environment.json"))
 
 
-def csv_text(table: Iterable[Iterable[object]]) -> str:
-    """A table as CSV: blank for None, every digit of a float, as :func:`_text` has it."""
-    lines: list[str] = []
+def csv_text(table: Iterable[Iterable[object]]) -> Iterator[str]:
+    """A table as CSV, some lines at a time: blank for None, every digit of a float."""
+    written: list[str] = []
     # what it ends lines with here are the signs that it puts within quotes; all of them end lines
-    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(table)
-    return "".join([f"{line[:-2]}\n" for line in lines])
+    writer = csv.writer(SimpleNamespace(write=written.append), lineterminator="\r\n")
+    lines = iter(table)
+    while some := list(islice(lines, LINES_AT_ONCE)):
+        writer.writerows(some)
+        yield "".join([f"{line[:-2]}\n" for line in written])
+        written.clear()
 
 
 def _checksum(values: Sequence[str], position: int, total: int) -> str:
@@ -389,10 +400,10 @@ def _checksum(values: Sequence[str], position: int, total: int) -> str:
 
 def _text(value: object) -> str:
     """A value as a CSV has it: blank for None, every digit of a float, a tuple's items spaced."""
-    if isinstance(value, str):
-        return _inert(value) if FORMULA.match(value) else value
     if value is None:
         return ""
+    if isinstance(value, str):
+        return _inert(value) if FORMULA.match(value) else value
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 

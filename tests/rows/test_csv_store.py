@@ -1,11 +1,13 @@
 """Rows and their files: what is written is read back, and what was damaged is refused."""
 
 import csv
+import io
 import math
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
@@ -184,6 +186,34 @@ def test_pandas_reads_samples_without_options(tmp_path):
     assert table["wall_s"].tolist() == [1 / 3, 1e-9]
     assert table["cpu_s"].isna().tolist() == [False, True]
     assert table["used"].tolist() == [True, False]
+
+
+def test_a_long_table_has_the_text_of_each_value_and_is_never_whole_in_memory(tmp_path):
+    numbers = (-0.0, 0.0, 1, math.nan, math.inf, 1e-300, 2**70, 1 / 3, None)
+    texts = ("=1+1", "-1.5", AWKWARD, "", "plain", "'@x")
+    visits = [
+        PairVisit(
+            *(texts[n % 6], f"c{n}", n, 0, 1, 0, 1),
+            *(numbers[n % 9], numbers[n % 7], 1, numbers[n % 8]),
+            calm=n % 2 == 0,
+        )
+        for n in range(20_000)
+    ]
+    tracemalloc.start()
+    write_records(tmp_path / "pairs.csv", visits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    written = (tmp_path / "pairs.csv").read_bytes().decode()
+    assert peak < 2 * len(written)
+
+    guarded = {"=1+1": "'=1+1", "'@x": "''@x", None: ""}
+    expected = io.StringIO(newline="")
+    writer = csv.writer(expected, lineterminator="\n")
+    writer.writerow(vars(visits[0]))
+    for visit in visits:
+        values = ["" if value is None else str(value) for value in vars(visit).values()]
+        writer.writerow([guarded.get(text, text) for text in values])
+    assert written == expected.getvalue()
 
 
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.9, 0.99])
