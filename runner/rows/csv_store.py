@@ -240,8 +240,10 @@ def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row]
     return collected.rows, collected.damaged
 
 
-def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Collected:
-    """Every row of a job below a run's folder, once.
+def collect_with_homes(
+    root: Path, job: str, in_folders: Sequence[Path] | None = None, *, own_table: bool = False
+) -> Collected:
+    """Every row of a job below a run's folder, once; ``in_folders`` is what the folders have of it.
 
     A cell whose folder is gone has its row in the run's own table, which counts beside the folders
     with ``own_table``. Where a cell stands in several folders, as after a sweep was taken up again
@@ -254,7 +256,7 @@ def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Coll
     code_number = code_order(root)
     damaged: list[str] = []
     table = root / FILE_OF_JOB[job]
-    in_folders = files_of_jobs(root, job)
+    in_folders = files_of_jobs(root)[job] if in_folders is None else in_folders
     paths = [*in_folders, table] if own_table or not in_folders else in_folders
     for path in paths:
         if path is table and not _has_more(table, of_cell):
@@ -326,13 +328,15 @@ def _cells_named(table: bytes) -> set[str]:
     return {name.decode() for name in IDENTITY.findall(table)} - {"cell"}
 
 
-def collect_pairs(root: Path, homes: Mapping[str, Path]) -> tuple[list[PairVisit], list[str]]:
+def collect_pairs(
+    root: Path, homes: Mapping[str, Path], in_folders: Sequence[Path] | None = None
+) -> tuple[list[PairVisit], list[str]]:
     """Every visit to pairs of cells below a run's folder, and a line for each unreadable file.
 
     Of a cell that stands in several folders it is those of the row that counts (``homes``): others
     are of other code, of another node, or of another day.
     """
-    in_folders = files_of_jobs(root, "benchmark")
+    in_folders = files_of_jobs(root)["benchmark"] if in_folders is None else in_folders
     visits: list[PairVisit] = []
     damaged = []
     for path in [table.with_name(PAIRS_FILE) for table in in_folders] + [root / PAIRS_FILE]:
@@ -365,16 +369,22 @@ def read_visits(path: Path) -> tuple[list[PairVisit], list[str]]:
     return right, [f"{path}: {len(problems)} visits cannot be: {problems[0]}"]
 
 
-def files_of_jobs(root: Path, job: str) -> list[Path]:
-    """What a sweep's cells, but no run within it, left, in order; nothing for a run of one cell."""
+def files_of_jobs(root: Path) -> dict[str, list[Path]]:
+    """What a sweep's cells, but no run within it, left of each job, in order.
+
+    Nothing for a run of one cell.
+    """
+    found: dict[str, list[Path]] = {job: [] for job in FILE_OF_JOB}
     with os.scandir(root) as entries:  # thousands, for which Path takes its time
-        tables = [f"{entry.path}{os.sep}{FILE_OF_JOB[job]}" for entry in entries if entry.is_dir()]
-    found = [path for path in tables if os.path.isfile(path) and not _is_run(path)]
-    return sorted(map(Path, found), key=lambda path: _job_number(path.parent.name))
-
-
-def _is_run(table: str) -> bool:
-    return os.path.lexists(os.path.join(os.path.dirname(table), "environment.json"))
+        folders = [entry.path for entry in entries if entry.is_dir()]
+    for folder in sorted(folders, key=lambda path: _job_number(os.path.basename(path))):
+        with suppress(OSError):
+            names = set(os.listdir(folder))
+            for job, name in FILE_OF_JOB.items():
+                is_there = name in names and os.path.isfile(os.path.join(folder, name))
+                if is_there and "environment.json" not in names:
+                    found[job].append(Path(folder, name))
+    return found
 
 
 def csv_text(table: Iterable[Iterable[object]]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError, one_line, unknown
 from runner.execute.user_code import edited, packages_of
 from runner.files import LEFTOVER, bounded_text
-from runner.rows.csv_store import collect
+from runner.rows.csv_store import collect_with_homes, files_of_jobs
 from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
 from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, STATUSES, BenchmarkRow, Row, grouped
@@ -41,13 +41,15 @@ def read_all_rows(root: Path) -> list[Row]:
 
     The run's own tables do not stand in for folders that are damaged or gone: these run again.
     """
-    found = (collect(root, job)[0] for job in FILE_OF_JOB)
+    files = files_of_jobs(root).items()
+    found = (collect_with_homes(root, job, of_job).rows for job, of_job in files)
     return list(chain.from_iterable(found))
 
 
 def is_damaged(root: Path) -> bool:
     """Whether there are rows that cannot be read."""
-    return any(collect(root, job)[1] for job in FILE_OF_JOB)
+    files = files_of_jobs(root).items()
+    return any(collect_with_homes(root, job, of_job).damaged for job, of_job in files)
 
 
 def words_to_retry(retry: str | Sequence[object] | None) -> set[str]:

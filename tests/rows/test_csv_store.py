@@ -23,6 +23,7 @@ from runner.rows.csv_store import (
     collect,
     collect_pairs,
     collect_with_homes,
+    files_of_jobs,
     loses_nothing,
     read_records,
     read_rows,
@@ -349,6 +350,20 @@ def test_collect_follows_the_numbers_of_the_jobs(tmp_path):
         (n, op) for n in (0, 1, 2, 9, 10, 11) for op in ("matmul", "add")
     ]
     assert damaged == []
+
+
+def test_the_files_of_all_jobs_are_found_in_their_order_and_none_of_a_run_within(tmp_path):
+    for name in ("10_b", "9_a", "x", "0_run", "2_odd"):
+        (tmp_path / name).mkdir()
+        for file in ("results.csv", "noise.csv"):
+            (tmp_path / name / file).touch()
+    (tmp_path / "0_run" / "environment.json").touch()
+    (tmp_path / "2_odd" / "noise.csv").unlink()
+    (tmp_path / "2_odd" / "noise.csv").mkdir()
+    found = {job: [path.parent.name for path in of] for job, of in files_of_jobs(tmp_path).items()}
+    assert found.pop("benchmark") == ["x", "2_odd", "9_a", "10_b"]
+    assert found.pop("noise") == ["x", "9_a", "10_b"]
+    assert not any(found.values())
 
 
 def test_visits_are_of_the_row_that_counts(tmp_path):
