@@ -109,6 +109,6 @@ def _compressed(png: bytes) -> bytes:
     start = png.index(b"IDAT")
     length = int.from_bytes(png[start - 4 : start], "big")
     pixels = zlib.decompress(png[start + 4 : start + 4 + length])
-    chunk = b"IDAT" + zlib.compress(pixels, 9)
+    chunk = b"IDAT" + zlib.compress(pixels)
     checked = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     return png[: start - 4] + checked + png[start + 8 + length :]
