@@ -36,7 +36,9 @@ CONFIG = {
 def draw(pictures: Sequence[Plot | Heatmap], folder: Path, words: Words) -> None:
     """Draw each as PNG and SVG."""
     make_folder(folder)
-    for picture in pictures:
+    # the last, a heat map, has four times the pixels of the others: first, while the library that
+    # draws has little memory of its own yet
+    for picture in reversed(pictures):
         size, shared, columns = PLOT_PIXELS, ["color", "x", "y"], 2
         if isinstance(picture, Heatmap):
             size = {"width": max(NARROWEST_PIXELS, TILE_PIXELS * len(picture.columns))}
