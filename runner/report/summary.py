@@ -114,16 +114,16 @@ def show(
     environment = environment or {}
     analysis = analyse(rows, damaged, report, pairs, rounds)
     pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
-    tables = _tables(analysis, words)
     if pictures.titles and not quiet:
         tell("drawing figures ...")
     if replaced := _what_is_replaced(root, (report, analysis.report)):
         tell(printable(replaced))
-    notes = _notes(root, analysis, environment, words)
 
     # the library that draws lets nothing else of its process run meanwhile
     with _a_process() if len(rows) > MANY else ThreadPoolExecutor(1) as pool:
         drawn = pool.submit(draw_figures, root, pictures, words)
+        tables = _tables(analysis, words)
+        notes = _notes(root, analysis, environment, words)
         _write_tables(root, analysis)
         text = markdown_of(analysis, tables, notes, pictures.titles, words)
         write_atomically(root / "report.md", text)
