@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -33,7 +32,7 @@ from runner.files import open_log, trim_log
 from runner.measure.gate import WAITING
 from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
 from runner.rows.columns import problem_of, unpacked
-from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept
+from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept, with_values
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
@@ -107,7 +106,7 @@ class Worker:
                     else:
                         rows, samples = rows_said(cell, said[0]), unpacked(Sample, said[1])
                         taken_s = time.monotonic() - start
-                        rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
+                        rows = [r if r.seconds else with_values(r, seconds=taken_s) for r in rows]
                         return rows, kept_samples or samples
             what = f"stopped after limit.time_s={limit.time_s:g} s"
             if step == BUILDING:

@@ -7,7 +7,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -49,7 +49,7 @@ from runner.measure.precision import coarser
 from runner.measure.profiler import Profile
 from runner.rows.columns import LONGEST_NAME
 from runner.rows.flags import merged
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, with_values
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
@@ -226,13 +226,13 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
     ran = _fingerprint(ready, timed)
-    row = replace(row, **vars(energy), **vars(profile), **vars(ran))
+    row = with_values(row, **vars(energy), **vars(profile), **vars(ran))
 
     def keep(known: Checked) -> None:
         task.keep(TaskResult([known.put_into(row)], samples))
 
     keep(Checked())
-    row = replace(row, **vars(_counted(ready)))
+    row = with_values(row, **vars(_counted(ready)))
     rougher = coarser(task.device.torch) if "reduced_precision" in detected else 1.0
     if conduct.is_asked and "mutates_input" not in detected:
         checked = check(task, conduct.unseen, keep, conduct.in_a_row, coarser=rougher)
@@ -320,7 +320,7 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
         except (Exception, SystemExit):  # the times are right, whatever is made of them
             own[name] = None
             traceback.print_exc()
-    return replace(row, own=json.dumps(own, default=str)) if own else row
+    return with_values(row, own=json.dumps(own, default=str)) if own else row
 
 
 def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
@@ -367,7 +367,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
     low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
     work = _work(ready, measured.median_s) if task.cell.direction == "forward" else {}
-    return replace(
+    return with_values(
         task.blank(BenchmarkRow),
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
