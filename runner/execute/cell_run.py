@@ -64,10 +64,11 @@ class LocalRun:
             with switches.importing(self.cell.definition.package):
                 function = self.cell.definition.load()
             switches.enter(self.cell, self.device.torch)
+            memory_bytes = self.cell.limit.memory_bytes or free_memory_bytes()
             if self.device.is_cpu:
-                limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
+                limit_memory(memory_bytes)
             known = self.cell, self.device, function, self._state, self._report_step
-            return step(Task(*known, self._keep_known, self._folder))
+            return step(Task(*known, self._keep_known, self._folder, memory_bytes))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
         except BaseException as error:  # whatever a function raises, and says of it

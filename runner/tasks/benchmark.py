@@ -36,7 +36,6 @@ from runner.measure.engine import Measurement, Opening, measure
 from runner.measure.fingerprint import Fingerprint, fingerprint_of
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
-from runner.measure.host_memory import free_memory_bytes
 from runner.measure.instructions import (
     PERF,
     CallgrindCounter,
@@ -350,7 +349,7 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     cell, device = task.cell, task.device
     eager = task.bound(fill=cell.fill, layout=cell.layout)
     task.report_step("checking the memory it needs")
-    _check_memory(cell)
+    _check_memory(cell, task.memory_bytes)
     if not cell.is_compiled:
         return eager, eager, None
     task.report_step(BUILDING)
@@ -431,9 +430,8 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
     }
 
 
-def _check_memory(cell: Cell) -> None:
+def _check_memory(cell: Cell, limit: int | None) -> None:
     needed = cell.tensor_bytes
-    limit = cell.limit.memory_bytes or free_memory_bytes()
     if limit is not None and needed > limit:
         what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"
         raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")

@@ -88,6 +88,7 @@ class Task:
     # runs again
     keep: Keep = lambda result: None
     folder: Path | None = None  # for what is no row; None: the cell has none
+    memory_bytes: int | None = None  # that it may take of the host's; None: it is not known
 
     @property
     def threads(self) -> int:
