@@ -126,7 +126,8 @@ class CellRunner:
         """
         if not self.worker.is_running:  # it takes seconds
             tell("importing torch and looking at the machine ...")
-        definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
+        of_cells = {id(cell.definition): cell.definition for cell in cells}  # which many share
+        definitions = list({repr(of_cell): of_cell for of_cell in of_cells.values()}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
             said = self.worker.prepare(definitions, devices, cells[0].backend_module)
