@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
@@ -87,6 +86,8 @@ def _dtype_of(model: nn.Module, inputs: Sequence[Any]) -> torch.dtype:
 
 
 def _file_text(command: str, name: str, dtype: torch.dtype, calls: list[dict[str, Any]]) -> str:
+    import yaml  # which no other job needs
+
     lines = [f"# {command}", f"# The calls of a model, with PyTorch {torch.__version__}."]
     lines += [f"{name}:", f"  dtype: {str(dtype).removeprefix('torch.')}", "  calls:"]
     for call in calls:  # a line each
