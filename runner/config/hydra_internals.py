@@ -22,6 +22,7 @@ from hydra.core import utils
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -29,7 +30,7 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext
+from hydra.types import HydraContext, RunMode
 from omegaconf import Container, DictConfig, OmegaConf, ValueNode
 from omegaconf._utils import get_omega_conf_dumper
 
@@ -38,6 +39,7 @@ from runner.errors import ConfigError, one_line
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
 _CONFIGURE_LOG = utils.configure_log
 _MAKE_SWEEPER = Plugins.instantiate_sweeper
+_LOAD_CONFIGURATION = ConfigLoaderImpl.load_configuration
 DATA = ("op", "case", "timing", "workload")
 NAMED = ("op", "case")  # whose files have a name
 OF_USERS = ("command-line", "hydra.searchpath")  # who adds a folder of files
@@ -282,6 +284,39 @@ def sweep_by(around: Callable[[Sweeper, ConfigLoader, DictConfig], Any]) -> None
         return around(made, hydra_context.config_loader, config)
 
     Plugins.instantiate_sweeper = instantiate_sweeper  # type: ignore[method-assign]
+
+
+def compose_once() -> None:
+    """Have Hydra run what it composed to see whether the configuration itself says how it runs.
+
+    Where it does not say, Hydra adds ``hydra.mode`` to the overrides and composes all again, which
+    is a tenth of a start. What an error is said of, or leaves out what is missing, it composes.
+    """
+    kept: list[tuple[str | None, list[str], DictConfig]] = []
+
+    def load_configuration(
+        self: ConfigLoaderImpl,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        **others: bool,
+    ) -> DictConfig:
+        name, before, config = kept.pop() if kept else (None, [], None)
+        added = f"hydra.mode={run_mode.name}"
+        if config is not None and (config_name, overrides) == (name, [*before, added]):
+            words = OverridesParser.create().parse_overrides(overrides)
+            self.validate_sweep_overrides_legal(words, run_mode, others.get("from_shell", True))
+            config.hydra.mode = run_mode
+            config.hydra.overrides.hydra.append(added)
+            return config
+        config = _LOAD_CONFIGURATION(self, config_name, overrides, run_mode, **others)
+        # it is composed without such a check to ask for the mode alone
+        asks = not others.get("validate_sweep_overrides", True) and config.hydra.mode is None
+        if asks and "???" not in config.hydra.runtime.choices.values():
+            kept.append((config_name, [*overrides], config))
+        return config
+
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign,assignment]
 
 
 def list_groups_without_copying() -> None:

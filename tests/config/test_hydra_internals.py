@@ -6,17 +6,23 @@ Is borrowed in one place alone.
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import _run_app
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import hydra_internals as internals
@@ -39,6 +45,99 @@ def config() -> Iterator[DictConfig]:
             "config", ["hydra/sweeper=basic", "hydra/launcher=basic"], return_hydra_config=True
         )
     HydraConfig.instance().cfg = before
+
+
+class Composing(Hydra):
+    """Composes what Hydra would run, and runs nothing."""
+
+    said = ""
+
+    def run(self, config_name: Any, task_function: Any, overrides: Any, *_: Any) -> Any:
+        config = self.compose_config(config_name, overrides, RunMode.RUN)
+        assert config.hydra.mode == RunMode.RUN
+        self.said = OmegaConf.to_yaml(config)
+
+    def multirun(self, config_name: Any, task_function: Any, overrides: Any, *_: Any) -> Any:
+        config = self.compose_config(config_name, overrides, RunMode.MULTIRUN)
+        assert config.hydra.mode == RunMode.MULTIRUN
+        self.said = OmegaConf.to_yaml(config)
+
+
+def as_hydra_runs(words: list[str], name: str = "config", *, multirun: bool) -> str:
+    """What Hydra composes in the end to run these overrides, as YAML, or the error that it says."""
+    hydra = Composing("task", GlobalHydra.instance().config_loader())
+    mode = hydra.get_mode(name, words)
+    try:
+        task: Any = None
+        _run_app(not multirun, multirun, mode, hydra, name, task, [*words])
+    except HydraException as error:
+        return f"{type(error).__name__}: {error}"
+    return hydra.said
+
+
+@pytest.mark.parametrize(
+    ("words", "multirun", "count"),
+    [
+        (["op=add", "seed=3", "~op.flop", "++exclude=[]"], False, 1),
+        (["op=add,mul", "seed=3,4", "+sweep=smoke"], True, 1),
+        (["op=add", "hydra.mode=MULTIRUN"], False, 2),
+        (["op=add,mul", "hydra.mode=MULTIRUN"], False, 2),
+        (["op=add", "hydra.mode=RUN"], False, 2),
+        (["op=add", "hydra.mode=RUN"], True, 2),
+        (["+sweep=with_mode"], False, 2),
+        (["+sweep=with_mode"], True, 2),
+        (["op=add,mul"], False, 1),
+        (["hydra.verbose=true,false"], True, 1),
+        (["sede=3"], False, 2),
+        (["op=none"], True, 2),
+        (["op=[", "seed=2"], True, 2),
+    ],
+)
+def test_what_hydra_runs_is_composed_once_and_is_what_it_is_by_itself(
+    config: DictConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    multirun: bool,
+    count: int,
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    (tmp_path / "sweep").mkdir()
+    text = "# @package _global_\nhydra: {mode: MULTIRUN}\n"
+    (tmp_path / "sweep" / "with_mode.yaml").write_text(text)
+    stock_plugins = ["hydra/sweeper=basic", "hydra/launcher=basic"]
+    words = [*words, f"hydra.searchpath=[file://{tmp_path}]", *stock_plugins]
+    composed = []
+    impl = ConfigLoaderImpl._load_configuration_impl
+    monkeypatch.setattr(
+        ConfigLoaderImpl,
+        "_load_configuration_impl",
+        lambda self, *given, **named: composed.append(named) or impl(self, *given, **named),
+    )
+    stock = internals._LOAD_CONFIGURATION
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", stock)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that --multirun counts more than hydra.mode=RUN
+        by_itself = as_hydra_runs(words, multirun=multirun)
+        assert len(composed) == 2
+        composed.clear()
+        internals.compose_once()
+        assert as_hydra_runs(words, multirun=multirun) == by_itself
+        assert len(composed) == count, by_itself[:300]
+
+
+def test_a_choice_that_is_missing_is_said_by_who_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", internals._LOAD_CONFIGURATION)
+    (tmp_path / "main.yaml").write_text("defaults: \n  - db: ???\n")
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "one.yaml").write_text("a: 1\n")
+    internals.compose_once()
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert "You must specify 'db'" in as_hydra_runs([], "main", multirun=False)
+        assert "a: 1" in as_hydra_runs(["db=one"], "main", multirun=False)
 
 
 def parsed(*texts: str) -> list[Override]:
