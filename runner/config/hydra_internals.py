@@ -32,9 +32,11 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode
 from omegaconf import Container, DictConfig, OmegaConf, ValueNode
-from omegaconf._utils import get_omega_conf_dumper
+from omegaconf import _utils as omegaconf_utils
+from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
 
 from runner.errors import ConfigError, one_line
+from runner.files import CONF
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
 _CONFIGURE_LOG = utils.configure_log
@@ -159,11 +161,15 @@ def check_config_files() -> None:
         try:
             text = path.read_text(encoding="utf-8") if path.is_file() else ""
             check_size(text)
+            is_ours = path.is_relative_to(CONF)
+            omegaconf_utils.get_yaml_loader = fast_yaml_loader if is_ours else get_yaml_loader
             result = _LOAD_CONFIG(self, config_path)
         except HydraException:
             raise
         except (OSError, ValueError, RecursionError) as error:  # no mapping, no text, no end
             raise ConfigError(f"{path} cannot be read: {one_line(error)}; correct it") from error
+        finally:
+            omegaconf_utils.get_yaml_loader = get_yaml_loader
         if config_path.partition("/")[0] in DATA and (beyond := BEYOND.search(text)):
             reaches = "reaches beyond the file's own group"
             raise ConfigError(f"{path}: {beyond[0].strip()} {reaches}; leave it out")
@@ -173,6 +179,24 @@ def check_config_files() -> None:
 
     warnings.filterwarnings("ignore", ".* is not available", module="hydra")  # which is refused
     ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+
+
+def fast_yaml_loader() -> Any:
+    """OmegaConf's loader with YAML's parser in C, where it is there: for our own files.
+
+    It takes a tenth of the time, and says less of what is wrong in a file.
+    """
+    usual = get_yaml_loader()
+    if not yaml.__with_libyaml__:
+        return usual
+    in_c: Any = yaml.cyaml.CParser  # type: ignore[attr-defined]  # it is there
+
+    def begin(self: Any, stream: str) -> None:
+        in_c.__init__(self, stream)
+        yaml.constructor.SafeConstructor.__init__(self)
+        yaml.resolver.Resolver.__init__(self)
+
+    return type("FastLoader", (in_c, usual), {"__init__": begin})
 
 
 def _refuse_wrong_name(path: Path, config: Container) -> None:

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import _run_app
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import hydra_internals as internals
+from runner.files import CONF
 from tests.conftest import ROOT
 
 ADAPTER = "runner/config/hydra_internals.py"
@@ -250,3 +255,50 @@ def test_where_a_search_path_could_be_added_hydra_itself_is_asked(
     loader = GlobalHydra.instance().config_loader()
     assert loader.get_group_options("op", config_name="config", overrides=["seed=1"]) == []
     assert [arguments[-2:] for arguments in calls] == [("config", ["seed=1"])]
+
+
+ODD = """
+floats: [1e3, 1_0.5e1, .5, -.inf, .NaN, 1:30.5]
+others: [1, 0x1F, 0o17, 017, 1_000, yes, Off, ~, null, 2020-01-01, 1:30, "1e3", '', é]
+text: |
+  two
+  lines
+again: &anchor {a: 1}
+alias: *anchor
+"""
+
+
+def test_the_parser_in_c_reads_our_files_as_omegaconf_does_by_itself() -> None:
+    usual, fast = internals.get_yaml_loader(), internals.fast_yaml_loader()
+    texts = [path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml")]
+    for text in [*texts, ODD]:
+        assert repr(yaml.load(text, Loader=fast)) == repr(yaml.load(text, Loader=usual))
+    assert len(texts) > 50
+    for wrong in ("a: 1\na: 2\n", "a: [1\n", "- 1\na: 2", "a: !!python/object:os.system x\n"):
+        for loader in (usual, fast):
+            with pytest.raises(yaml.YAMLError):
+                yaml.load(wrong, Loader=loader)
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="YAML has no parser in C here")
+def test_our_files_alone_are_parsed_in_c(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "op").mkdir()
+    (tmp_path / "op" / "own.yaml").write_text((CONF / "op" / "add.yaml").read_text())
+    monkeypatch.setattr(ConfigRepository, "load_config", internals._LOAD_CONFIG)
+    used: list[str] = []
+    load = yaml.load
+
+    def noted(stream: Any, Loader: Any) -> Any:  # noqa: N803  (PyYAML's name)
+        used.append(Loader.__name__)
+        return load(stream, Loader)
+
+    monkeypatch.setattr(yaml, "load", noted)
+    internals.check_config_files()
+    for folder, name, by in ((CONF, "add", "FastLoader"), (tmp_path, "own", "OmegaConfLoader")):
+        repository = ConfigRepository(ConfigSearchPathImpl())
+        repository.sources = [FileConfigSource("main", str(folder))]
+        found = repository.load_config(f"op/{name}")
+        assert found is not None and found.config.name == "add"
+        assert used.pop() == by
