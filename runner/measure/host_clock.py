@@ -127,8 +127,8 @@ class _WaitingTime:
 
     def __call__(self) -> float:
         names = list(self._files)
-        # the folder has two links, and one for each thread: none has begun or ended. Where one began
-        # as another ended, its file tells so, and the next reading finds the new one
+        # the folder has two links, and one for each thread, where none has begun or ended; of two
+        # that did, the file of the one tells so, and the next reading finds the other
         if os.stat(TASKS).st_nlink != len(names) + 2:
             names = os.listdir(TASKS)
             for name in self._files.keys() - set(names):
