@@ -7,7 +7,6 @@ other operations the sweep has, and on what was called before.
 from __future__ import annotations
 
 import builtins
-import operator
 import os
 import sys
 import time
@@ -47,7 +46,6 @@ OF_BACKENDS = (
 HOMES = (torch, torch.Tensor, torch.cuda, torch.nn.functional, torch.linalg, torch.fft)
 HOMES += (torch.special, time, builtins, HostClock)  # type: ignore[assignment]  # modules and classes
 """Where functions stand that everything calls."""
-ALL, MAP = all, map  # as they were found: these too may be replaced
 # without it PyTorch refuses deterministic products on CUDA
 # (https://docs.nvidia.com/cuda/cublas/#results-reproducibility)
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -124,7 +122,9 @@ class Switches:
                 self._at_import.setdefault(package, {}).update(dict.fromkeys(changed))
                 before_s = self.import_s.get(package, 0.0)
                 self.import_s[package] = before_s + time.perf_counter() - begun
-            if of_device and not (package or self._has_device) and _is_started():
+            # whether this process uses PyTorch's accelerator by now, where it can tell
+            asks = of_device and not (package or self._has_device)
+            if asks and getattr(torch.get_device_module(), "is_initialized", bool)():
                 self._has_device = True
                 self._own |= {name: switch.read() for name, switch in self._of_process.items()}
 
@@ -148,35 +148,25 @@ class Switches:
     def _put_back_functions(self) -> bool:
         """Whether what everything calls had been replaced by who may not do so."""
         if self._may_replace:
-            homes = [home for home, *_ in self._functions]
+            homes = [home for home, _ in self._functions]
             self._functions, self._may_replace = list(map(_functions_of, homes)), False
         replaced = False
-        for home, names, functions in self._functions:
+        for home, functions in self._functions:
             now = vars(home)
-            if ALL(
-                MAP(operator.is_, MAP(now.get, names), functions)
-            ):  # some 2,000, after each cell
-                continue
-            for name, function in zip(names, functions, strict=True):
-                if now.get(name) is not function:
-                    setattr(home, name, function)
-                    replaced = True
+            for name in [n for n, function in functions.items() if now.get(n) is not function]:
+                setattr(home, name, functions[name])
+                replaced = True
         return replaced
 
     def _read(self) -> dict[str, object]:
         return {name: switch.read() for name, switch in self._all.items()}
 
 
-def _functions_of(home: object) -> tuple[object, list[str], list[Any]]:
-    """Where something stands that everything calls, the names of the functions there, and those."""
+def _functions_of(home: object) -> tuple[object, dict[str, Any]]:
+    """Where something stands that everything calls, and the functions there by their names."""
     # torch itself replaces manual_seed once its compiler is imported
     named = {n: f for n, f in vars(home).items() if callable(f) and n != "manual_seed"}
-    return home, list(named), list(named.values())
-
-
-def _is_started() -> bool:
-    """Whether this process uses PyTorch's accelerator by now, where it can tell."""
-    return bool(getattr(torch.get_device_module(), "is_initialized", lambda: False)())
+    return home, named
 
 
 @contextmanager
