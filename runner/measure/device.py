@@ -46,6 +46,8 @@ class KnownOfDevices:
 
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
     nvml: dict[str, Sources] = field(default_factory=dict)  # by the UUID of a card
+    # by whether one thread does all the work
+    host_clocks: dict[bool, HostClock] = field(default_factory=dict)
 
     @cached_property
     def cpu_name(self) -> str:
@@ -78,7 +80,12 @@ class Device:
 
     def clock(self, threads: int) -> Clock:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
-        return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
+        if not self.is_cpu:
+            return EventClock(self._queue)
+        clocks, alone = self._known.host_clocks, threads == 1
+        if alone not in clocks:
+            clocks[alone] = HostClock(single_threaded=alone)
+        return clocks[alone]
 
     def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> dict[str, Any]:
         """Host seconds of a call's launch and to its end; none on the CPU, which launches none."""

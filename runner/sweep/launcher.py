@@ -100,13 +100,10 @@ class JobLauncher:
         """Have cells that a report with a settled baseline compares measured in turn from now."""
         self._report, self._compare = report, compare
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
-    ) -> Sequence[JobReturn]:
+    def launch(self, jobs: Sequence[HydraJob], numbers: Sequence[int]) -> Sequence[JobReturn]:
         """Run the jobs, by their numbers in the whole sweep; one that raises ends it."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        jobs = [self.composer.job(overrides) for overrides in job_overrides]
         runs = [
             _JobRun(job.cell, job=job, number=number)
             for job, number in zip(jobs, numbers, strict=True)

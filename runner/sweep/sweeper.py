@@ -67,7 +67,6 @@ class GridSweep:
         )
         jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
-        # shared, as the launcher composes each job again, which costs next to nothing then
         launcher = self._grid_launcher
         self._composer = launcher.composer if launcher else Composer(self._loader, config)
         if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
@@ -333,9 +332,9 @@ class GridSweep:
                 on_end=partial(self._tell, jobs),
             )
             return []
-        overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
-            return self._grid_launcher.launch(overrides, numbers)
+            return self._grid_launcher.launch([jobs[number] for number in numbers], numbers)
+        overrides = [list(jobs[number].overrides) for number in numbers]
         self._session.begin_measuring()  # perhaps in other processes
         with for_programs(self._config.output):  # as Hydra's launchers log to standard output
             returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])

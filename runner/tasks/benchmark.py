@@ -7,7 +7,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -36,7 +36,6 @@ from runner.measure.engine import Measurement, Opening, measure
 from runner.measure.fingerprint import fingerprint_of
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
-from runner.measure.host_memory import free_memory_bytes
 from runner.measure.instructions import (
     PERF,
     CallgrindCounter,
@@ -48,7 +47,7 @@ from runner.measure.precision import coarser
 from runner.measure.profiler import Profile
 from runner.rows.columns import LONGEST_NAME
 from runner.rows.flags import merged
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, with_values
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
@@ -225,13 +224,13 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
     ran = _fingerprint(ready, timed)
-    row = replace(row, **energy, **vars(profile), **ran)
+    row = with_values(row, **energy, **vars(profile), **ran)
 
     def keep(known: Checked) -> None:
         task.keep(TaskResult([known.put_into(row)], samples))
 
     keep(Checked())
-    row = replace(row, **_counted(ready))
+    row = with_values(row, **_counted(ready))
     rougher = coarser(task.device.torch) if "reduced_precision" in detected else 1.0
     if conduct.is_asked and "mutates_input" not in detected:
         checked = check(task, conduct.unseen, keep, conduct.in_a_row, coarser=rougher)
@@ -320,7 +319,7 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
         except (Exception, SystemExit):  # the times are right, whatever is made of them
             own[name] = None
             traceback.print_exc()
-    return replace(row, own=json.dumps(own, default=str)) if own else row
+    return with_values(row, own=json.dumps(own, default=str)) if own else row
 
 
 def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
@@ -350,7 +349,7 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     cell, device = task.cell, task.device
     eager = task.bound(fill=cell.fill, layout=cell.layout)
     task.report_step("checking the memory it needs")
-    _check_memory(cell)
+    _check_memory(cell, task.memory_bytes)
     if not cell.is_compiled:
         return eager, eager, None
     task.report_step(BUILDING)
@@ -367,7 +366,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
     low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
     work = _work(ready, measured.median_s) if task.cell.direction == "forward" else {}
-    return replace(
+    return with_values(
         task.blank(BenchmarkRow),
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
@@ -431,9 +430,8 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
     }
 
 
-def _check_memory(cell: Cell) -> None:
+def _check_memory(cell: Cell, limit: int | None) -> None:
     needed = cell.tensor_bytes
-    limit = cell.limit.memory_bytes or free_memory_bytes()
     if limit is not None and needed > limit:
         what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"
         raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")
