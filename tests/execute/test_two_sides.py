@@ -39,7 +39,7 @@ def test_what_failed_on_both_sides_has_no_second_process(tmp_path: Path) -> None
     sides, folder = two_sides(tmp_path), tmp_path / "0"
     folder.mkdir()
     run = CellRun(cell("add", size=8, device="cuda", timing={"processes": 2}), folder)
-    (group,) = sides.groups([run], Report(), Compare())
+    (group,) = sides.groups([run], Report(), Compare(processes=2))
     for process in (1, 2):
         sides.run_group(group, process)
     (row,) = run.rows
