@@ -154,6 +154,7 @@ def test_a_damaged_configuration_of_a_job_is_named(smoke_copy: Path, tmp_path: P
         assert "config.yaml is damaged" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_as_it_begins_is_taken_up(tmp_path: Path) -> None:
     """Between the two files by which it is known."""
     killed = (

@@ -42,7 +42,7 @@ hydra:
     params: {op: "swish,relu", size: "8,16", dtype: float32}
     also:
       - {op: angle, job: autograd, dtype: float64}
-      - {op: sinus, job: autograd, size: 8}
+      - {op: sinus, job: autograd, size: 8, dtype: float64}
       - {op: sinus, size: 8}
       - {op: matmul, job: roof, size: 8, dtype: "float32,int32", device: "cpu,gpu"}
 """
