@@ -52,6 +52,12 @@ def _machine_of_its_own(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture
+def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of this process leave no ``figures/``, whose drawing takes most of their time."""
+    monkeypatch.setattr("runner.report.summary.draw_figures", lambda *of_run: None)
+
+
 def make_runner(folder: Path, root: Path = ROOT) -> Runner:
     """``python -m runner`` of a checkout, in a folder; an exit code not expected is shown.
 

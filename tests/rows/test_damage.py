@@ -22,7 +22,6 @@ from runner.cells.cell import SCHEMA_VERSION
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.files import bounded_lines
-from runner.report import summary
 from runner.report.conclude import conclude, load_run
 from runner.rows.csv_store import DamagedFile, collect, read_rows, write_records, write_rows
 from runner.rows.environment_file import all_environments, code_order, read_environment
@@ -32,6 +31,7 @@ from tests.conftest import SMOKE
 from tests.support.commands import answers
 from tests.support.factories import row
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 COPIES = int(os.environ.get("DAMAGED_COPIES", "200"))
 """How many damaged copies the slow tests make."""
 
@@ -57,11 +57,6 @@ def a_run(root: Path) -> Path:
     environment = {"cells": 12, "report": {"baseline": {"device": "cpu"}}, "host": {"cores": 2}}
     (root / "environment.json").write_text(json.dumps(environment))
     return root
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "draw_figures", lambda *of_run: None)
 
 
 def report(root: Path) -> int:
