@@ -148,7 +148,7 @@ def outside(base: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_any_damage_ends_in_a_report_or_a_line_and_touches_nothing_else(seed: int) -> None:
     with TemporaryDirectory() as base:
@@ -159,12 +159,12 @@ def test_any_damage_ends_in_a_report_or_a_line_and_touches_nothing_else(seed: in
         assert outside(Path(base)) == before
 
 
-def first_words(table: bytes) -> list[bytes]:
+def first_words(table: bytes) -> set[bytes]:
     """What each line of a table begins with: its cell."""
-    return [line.partition(b",")[0] for line in table.splitlines()]
+    return {line.partition(b",")[0] for line in table.splitlines()}
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @example(seed=6284)  # a name and a checksum are damaged
 @given(seed=st.integers(0, 2**32))
 def test_no_report_leaves_fewer_cells_than_it_found(seed: int) -> None:
@@ -179,7 +179,7 @@ def test_no_report_leaves_fewer_cells_than_it_found(seed: int) -> None:
         before = (root / "results.csv").read_bytes()
         report(root)
         after = (root / "results.csv").read_bytes()
-        assert after == before or set(first_words(before)) <= set(first_words(after))
+        assert after == before or first_words(before) <= first_words(after)
 
 
 def test_a_run_within_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def odd_row(job: str, draw: Random) -> Row:
     return kind(**values)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(job=st.sampled_from(sorted(ROW_OF_JOB)), seed=st.integers(0, 2**32))
 def test_any_value_in_any_column_of_any_job_ends_in_a_report(job: str, seed: int) -> None:
     draw = Random(seed)
@@ -436,7 +436,11 @@ def test_damaged_copies_of_a_run(tmp_path: Path) -> None:
     for seed in range(COPIES):
         root = Path(shutil.copytree(whole, tmp_path / "run", symlinks=True))
         damage(root, Random(seed))
+        table = root / "results.csv"
+        found = table.read_bytes() if table.is_file() and not table.is_symlink() else b""
         assert report(root) in (0, 1, 2), seed
+        left = table.read_bytes() if found else found
+        assert left == found or first_words(found) <= first_words(left), seed
         assert outside(tmp_path) == before, seed
         shutil.rmtree(root)
 
