@@ -105,6 +105,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "report.html"
 
 
+@pytest.fixture(scope="module")
+def read(chromium: webdriver.Chrome, page: Path) -> webdriver.Chrome:
+    """The page for tests that look at it and change nothing, one after the other."""
+    show(chromium, page)
+    return chromium
+
+
 @pytest.fixture
 def opened(chromium: webdriver.Chrome, page: Path) -> webdriver.Chrome:
     """The page, drawn, in a light window of a desk's width."""
