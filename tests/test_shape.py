@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIRST
 from tests.support import shape
 
 WITH_EXAMPLES = [
@@ -66,6 +67,7 @@ def test_the_tests_stand_in_the_rooms_that_they_test() -> None:
     rooms = {path.parent.name for path in tests.glob("*/test_*.py")} - others
     assert rooms == set(shape.folders())
     assert [path.name for path in tests.glob("test_*.py")] == ["test_shape.py"]
+    assert all((tests / file).is_file() for file in FIRST)
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=str)
