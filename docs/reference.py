@@ -36,6 +36,7 @@ from runner.report.column_reference import (  # noqa: E402
     tables,
     without_roles,
 )
+from runner.rows.columns import columns_in  # noqa: E402
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, Row  # noqa: E402
 
 PAGES = ROOT / "docs" / "reference"
@@ -162,7 +163,7 @@ def _columns() -> str:
             texts[-1] += f" Its columns are those of [{same}](#{same.replace('.', '')})."
             continue
         first[record] = file
-        own = [field for field in fields(record) if field.name not in of_axes]
+        own = [field for field in columns_in(record) if field.name not in of_axes]
         texts.append(_columns_of(record, own, file))
     signed = [
         (name, "text" if kind == "str" else "whole number", said)

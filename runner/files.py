@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -22,17 +22,20 @@ LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
 NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
 
 
-def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+def write_atomically(
+    path: Path, content: str | bytes | Iterable[str], *, durable: bool = True
+) -> None:
     """Replace a file's content in one step; OSError, and what was there is as it was, where not.
 
-    It is written beside the file, under a name that nobody can guess, text as UTF-8; a link is
-    replaced itself. A ``durable`` one is waited for until it is on the disk.
+    It is written beside the file, under a name that nobody can guess, text as UTF-8, one part after
+    another; a link is replaced itself. A ``durable`` one is waited for until it is on the disk.
     """
-    data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    parts = [content] if isinstance(content, str | bytes) else content
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.opsweep")
     try:
         with open(create_file(temporary), "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part if isinstance(part, bytes) else part.encode("utf-8", "replace"))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -120,6 +120,8 @@ def _entry(row: BenchmarkRow) -> _Entry | None:
         of_model = ModelTime.of(own), own.get("flow")
     except (ValueError, TypeError, KeyError, OverflowError):  # none of a workload
         return None
+    if of_row[1] < 1:
+        return None
     return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row, *of_model)
 
 
@@ -294,9 +296,7 @@ class _Writer:
 def _within(line: Charge, entry: _Entry, whole: _Entry) -> Charge:
     """The line of a call, with what it takes where the model makes it."""
     seconds = whole.within.calls_s.get(entry.name)
-    if seconds is None or not entry.count:
-        return line
-    return replace(line, in_model_s=seconds / entry.count)
+    return line if seconds is None else replace(line, in_model_s=seconds / entry.count)
 
 
 def _saved(
@@ -320,22 +320,26 @@ def _said(lines: Sequence[Charge]) -> list[Sentence]:
     """The sentences of one side."""
     total, calls = lines[0], [line for line in lines if line.part == "call"]
     sides = {"side": f"{total.axis}={total.other}", "baseline": f"{total.axis}={total.baseline}"}
-    times = {"before": total.baseline_total_s, "after": total.total_s}
     said: list[Sentence] = []
     if total.speedup is not None:
-        ratio = Estimate(total.speedup, total.low, total.high)
-        said.append(Sentence("bill_moves", {**sides, **times, "ratio": ratio}))
+        both = [line for line in calls if line.saved_s is not None]
+        before_s, saved_s = total.baseline_total_s or 0.0, total.saved_s or 0.0
+        values: dict[str, object] = {"before": before_s, "after": before_s - saved_s}
+        values |= {**sides, "ratio": Estimate(total.speedup, total.low, total.high)}
+        values |= {"count": len(both), "of": len(calls)}
+        said.append(
+            Sentence("bill_moves" if len(both) == len(calls) else "bill_moves_some", values)
+        )
         said.append(_fewest("bill_decide", calls, lambda line: abs(line.saved_s or 0.0), {}))
         losing = [line for line in calls if line.verdict == "slower"]
         said += [_naming("bill_lose", losing, {})] if losing else []
         said += _planned(lines, sides)
     else:
-        said.append(
-            _fewest("bill_most", calls, lambda line: line.total_s or 0.0, {**sides, **times})
-        )
+        values = {**sides, "after": total.total_s}
+        said.append(_fewest("bill_most", calls, lambda line: line.total_s or 0.0, values))
     for model in (line for line in lines if line.part == "model"):
         share = Estimate(total.of_model or 0.0, total.of_model_low, total.of_model_high)
-        values: dict[str, object] = {**sides, "share": share}
+        values = {**sides, "share": share}
         parts = {line.part: line.of_model for line in lines if line.part in (*PARTS, UNEXPLAINED)}
         key = "bill_parts" if UNEXPLAINED in parts else "bill_model"
         values |= parts

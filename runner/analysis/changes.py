@@ -1,37 +1,46 @@
 """A cell in two runs: ``compare.csv``. Did it become slower, and did what was checked change?
 
 The two runs are of two moments, so that a cell's interval also holds what times vary between runs
-though nothing else differs. That is read from the runs themselves: from the spread of a cell's
-times over several runs of one side, or with one run a side from the spread of all cells' changes
-about their median, most cells being as they were. Normal distributions on logarithms; pure
-functions.
+though nothing else differs. That is read from the runs themselves: from the spread of cells' times
+over several runs of one side, or with one run a side from the spread of all cells' changes, most
+cells being as they were. Normal distributions on logarithms; pure functions.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from operator import attrgetter
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
-from runner.analysis.comparison import OF_MOMENTS, claimed_together, cost_of, objection
+from runner.analysis.comparison import (
+    FORBIDDING,
+    OF_MOMENTS,
+    claimed_together,
+    cost_of,
+    objection,
+)
 from runner.analysis.pairs import Pairs
+from runner.analysis.spread import FEWEST, Difference, Spread
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.config.schema import Compare
 from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
-from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
+from runner.rows.rows import NON_FAILURES, STATUSES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, PairedRatio, verdict_of
+from runner.stats.sequential import ERROR, PairedRatio, smallest_difference, verdict_of
 
-FEWEST_CELLS = 20  # whose spread says what runs vary between each other
 GATE_ERROR = 0.01  # of all cells together
+MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
+ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 NORMAL = NormalDist()
 REACH = NORMAL.inv_cdf(1 - ERROR / 2)  # standard deviations, of a 95 % interval to each side
-MAD = 1 / NORMAL.inv_cdf(0.75)  # median absolute deviations in a standard deviation
 WORSE = ("timeout", "out_of_memory")  # statuses that a cell which was ok has become worse by
 NOTABLE = {
     "max_relative_error": (1e-12, 4.0),
@@ -46,6 +55,9 @@ PASSING = {
     *("contended", "slow_machine", "single_call", "throttled", "uneven", "multimodal", "placement")
 }
 """Flags that depend on the moment."""
+
+LASTING = {*STATUSES[1:], *FORBIDDING}.difference(PASSING)
+"""Statuses and flags without a time to compare, which other moments would not change."""
 
 key_of = values_of(*AXES, "variant")
 
@@ -85,6 +97,8 @@ class Change(CellKey):
     # counted on both sides, and by the same
     instructions_ratio: float | None = None
     has_more_instructions: bool = False  # whether they became more by more than the gate allows
+    # whether any two runs of it could have a ratio
+    is_comparable: bool = field(default=True, metadata={"column": False})
 
     @property
     def label(self) -> str:
@@ -112,13 +126,15 @@ def changes(
         margin: the smallest relative difference that counts.
         slower_than: the relative difference from which on a cell is named by the gate.
         more_instructions: the same of counted instructions.
-        pairs: the visits of cells that both sides took in turn.
+        pairs: the visits of cells that both sides took in turn: of one command, so that a cell's
+            identity is the same on both, while the threads that it leaves to torch may differ.
     """
-    earlier, later = _by_cell(before), _by_cell(after)
+    key: Callable[[BenchmarkRow], object] = key_of if pairs is None else attrgetter("cell")
+    earlier, later = (grouped(chain.from_iterable(runs), key) for runs in (before, after))
     sides: list[tuple[_Side, _Side]] = []
     ratios: list[PairedRatio | None] = []  # of those that took turns
-    for key in dict.fromkeys([*later, *earlier]):
-        rows = earlier.get(key, []), later.get(key, [])
+    for name in dict.fromkeys([*later, *earlier]):
+        rows = earlier.get(name, []), later.get(name, [])
         cell = rows[0][0].cell if rows[0] else ""
         ratios.append(pairs.ratio(cell, cell, margin) if pairs is not None else None)
         but = OF_MOMENTS if ratios[-1] is not None else ()
@@ -158,29 +174,32 @@ class _Side(NamedTuple):
         return math.sqrt(fmean(half**2 for half in halves) / len(self.logs)) if halves else 0.0
 
 
-def _by_cell(runs: Runs) -> dict[object, list[BenchmarkRow]]:
-    return grouped(chain.from_iterable(runs), key_of)
-
-
-def _spread(sides: Sequence[tuple[_Side, _Side]]) -> float | None:
-    """The standard deviation of a log time between runs; None: there are too few cells to tell."""
+def _spread(sides: Sequence[tuple[_Side, _Side]]) -> Spread | None:
+    """What times vary by between runs; None: there are too few cells to tell."""
     repeated = [side for side in chain.from_iterable(sides) if len(side.logs) > 1]
-    deviations: list[float] = []
-    for side in repeated:
-        scale = math.sqrt(len(side.logs) / (len(side.logs) - 1))
-        deviations += [abs(value - side.mean) * scale for value in side.logs]
-    if len(repeated) >= FEWEST_CELLS:
-        return MAD * median(deviations)
+    if len(repeated) >= FEWEST:
+        found = []
+        for side in repeated:
+            scale, seconds = math.sqrt(len(side.logs) / (len(side.logs) - 1)), math.exp(side.mean)
+            found += [Difference(seconds, scale * (value - side.mean)) for value in side.logs]
+        return Spread.of(found)
 
-    # a difference of two runs varies by twice the variance of one
-    both = [after.mean - before.mean for before, after in sides if before.logs and after.logs]
-    if len(both) < FEWEST_CELLS:
+    # a difference of two runs varies by twice the variance of one; what little it is for all cells
+    # may be another process's
+    changed = [(before.mean, after.mean) for before, after in sides if before.logs and after.logs]
+    if len(changed) < FEWEST:
         return None
-    middle = median(both)
-    return MAD * median(abs(difference - middle) for difference in both) / math.sqrt(2)
+    middle = median(after - before for before, after in changed)
+    return Spread.of(
+        [
+            Difference(math.exp(before), (after - before - middle) / math.sqrt(2))
+            for before, after in changed
+        ],
+        common=min(abs(middle), MOST_IN_COMMON),
+    )
 
 
-def _change(before: _Side, after: _Side, spread: float | None, margin: float) -> Change:
+def _change(before: _Side, after: _Side, spread: Spread | None, margin: float) -> Change:
     """A cell's change, without what the other cells say of it."""
     one = (after.rows or before.rows)[-1]
     first, latest = next(iter(before.rows), None), next(iter(after.rows), None)
@@ -201,6 +220,7 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
         became_wrong=bool(
             first and last and _is_wrong(last) and not any(map(_is_wrong, before.rows))
         ),
+        is_comparable=not _is_never_timed(before.rows, after.rows),
     )
     if change.reason is not None:
         return change
@@ -209,8 +229,11 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
     change = replace(change, speedup=math.exp(speedup), verdict="unclear")
     if spread is None:
         return change
-    between = spread * math.sqrt(1 / len(before.logs) + 1 / len(after.logs))
-    deviation = max(between, math.hypot(before.deviation, after.deviation))
+    between = spread.at(math.exp(before.mean)) * math.sqrt(
+        1 / len(before.logs) + 1 / len(after.logs)
+    )
+    within = math.hypot(before.deviation, after.deviation)
+    deviation = max(between, within) + spread.common / REACH
     low, high = math.exp(speedup - REACH * deviation), math.exp(speedup + REACH * deviation)
     return replace(
         change,
@@ -227,7 +250,7 @@ def _paired(change: Change, ratio: PairedRatio | None, margin: float) -> Change:
     if ratio is None or change.speedup is None:
         return change
     low, high = ratio.low, ratio.high
-    least = (1 + margin) * math.sqrt(high / low) - 1 if low and high else None
+    least = smallest_difference(ratio.value, low, high, margin)
     said = replace(change, speedup=ratio.value, low=low, high=high, smallest_difference=least)
     return replace(said, adjusted_p=ratio.p_value, verdict=verdict_of(low, high, margin))
 
@@ -266,6 +289,12 @@ def _reason(before: _Side, after: _Side) -> str | None:
     return None
 
 
+def _is_never_timed(before: Sequence[BenchmarkRow], after: Sequence[BenchmarkRow]) -> bool:
+    """Whether what forbids a ratio is the same in all rows, or there was nothing right before."""
+    words = [{row.status, *row.flags} & LASTING for row in (*before, *after)]
+    return bool(set.intersection(*words)) or (bool(before) and all(map(_is_wrong, before)))
+
+
 def _gated(found: list[Change], slower_than: float) -> list[Change]:
     """With those marked that are surely slower than allowed, all of them together at 1 %.
 
@@ -273,8 +302,7 @@ def _gated(found: list[Change], slower_than: float) -> list[Change]:
     """
     p_values = {}
     for position, change in enumerate(found):
-        if change.speedup and change.low and change.high:
-            deviation = math.log(change.high / change.low) / (2 * REACH)
+        if change.speedup and (deviation := _deviation(change)) is not None:
             beyond = -math.log(change.speedup) - math.log1p(slower_than)
             p_values[position] = _tail(beyond, deviation)
     ranked = sorted(p_values, key=lambda position: p_values[position])
@@ -285,6 +313,12 @@ def _gated(found: list[Change], slower_than: float) -> list[Change]:
     return found
 
 
+def _deviation(change: Change) -> float | None:
+    """The standard deviation of a speed-up's logarithm; None: it is not known."""
+    known = change.low and change.high
+    return math.log(change.high / change.low) / (2 * REACH) if known else None  # type: ignore[operator]
+
+
 def _is_wrong(row: BenchmarkRow) -> bool:
     """Whether the cell failed, or a check of it, or whether it takes more than it may."""
     return has_failed_check(row.flags) or row.status in WORSE or row.status not in NON_FAILURES
@@ -293,7 +327,7 @@ def _is_wrong(row: BenchmarkRow) -> bool:
 def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
     """What of two rows of a cell differs beside its time."""
     said = []
-    for name in ("status", "gradient", "checked"):
+    for name in ("status", "threads", "gradient", "checked"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             said.append(f"{name} {old or 'blank'} to {new or 'blank'}")
@@ -311,8 +345,8 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
         if max(old, new) > factor * min(old, new):
             said.append(f"{name} {old:.4g} to {new:.4g}")
 
-    if ran := _ran_otherwise(before.aten_calls, after.aten_calls):
-        said.append(ran)
+    for column in ("aten_calls", "kernels"):
+        said += _ran_otherwise(column, getattr(before, column), getattr(after, column))
 
     # what flags a moment is no change
     for words, more, fewer in (("flagged", after, before), ("no longer flagged", before, after)):
@@ -321,40 +355,66 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
     return said
 
 
-def _ran_otherwise(before: str | None, after: str | None) -> str | None:
-    """The first kernel of ATen that one of two calls asks for more often; None: there is none."""
-    old, new = json_object(before), json_object(after)
+def _ran_otherwise(column: str, before: str | None, after: str | None) -> list[str]:
+    """The first kernel that one of two calls runs more often than the other."""
+    old, new = _counts(before), _counts(after)
     if not old or not new:  # which says that it was not looked at
-        return None
-    for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name):
-            return f"aten_calls {name} {old.get(name, 0)} to {new.get(name, 0)}"
-    return None
+        return []
+    differing = (name for name in {**old, **new} if old.get(name, 0) != new.get(name, 0))
+    return [f"{column} {name} {old.get(name, 0)} to {new.get(name, 0)}" for name in differing][:1]
+
+
+def _counts(text: str | None) -> dict[str, int]:
+    """How often a call runs each kernel; nothing where the column is blank or has been altered."""
+    with suppress(ValueError, TypeError, OverflowError):
+        # of ``kernels`` the number is a mean over calls, and seconds follow it
+        listed = json_object(text).items() or (line[:2] for line in json.loads(text or "[]"))
+        return {name: round(number) for name, number in listed}
+    return {}
 
 
 class Summary(NamedTuple):
     """What a comparison of two runs comes to."""
 
     both: int  # cells that both sides have
+    left_out: int  # of these, those that no two runs could compare
     verdicts: Mapping[str, int]  # how many of those whose times could be compared have each
     geometric_mean: float | None  # of their speed-ups; None where none was compared
-    # for each relative difference the share of ``both`` that could have shown it
+    # for each relative difference the share of the others of ``both`` that could have shown it
     could_show: Mapping[float, float]
+    # measured as so much slower, enough of the cells would be named; None: fewer would be
+    named_from: float | None
 
 
-def summary_of(found: Sequence[Change], differences: Sequence[float]) -> Summary:
+def summary_of(
+    found: Sequence[Change], differences: Sequence[float], slower_than: float
+) -> Summary:
     """What the cells say together.
 
     Args:
         found: the changes of all cells.
         differences: relative ones, of which it is asked how many cells could have shown them.
+        slower_than: the relative difference from which on a cell is named by the gate.
     """
     both = [change for change in found if change.before_cell and change.after_cell]
     logs = [math.log(change.speedup) for change in both if change.speedup]
-    smallest = [change.smallest_difference or math.inf for change in both]
+    asked = [change for change in both if change.is_comparable]
+    smallest = [change.smallest_difference or math.inf for change in asked]
     shares = {
-        difference: sum(least <= difference for least in smallest) / len(both) if both else 0.0
+        difference: sum(least <= difference for least in smallest) / len(asked) if asked else 0.0
         for difference in differences
     }
     verdicts = Counter(change.verdict for change in both if change.verdict)
-    return Summary(len(both), verdicts, math.exp(fmean(logs)) if logs else None, shares)
+    mean, left_out = math.exp(fmean(logs)) if logs else None, len(both) - len(asked)
+    named_from = _named_from(asked, slower_than)
+    return Summary(len(both), left_out, verdicts, mean, shares, named_from)
+
+
+def _named_from(asked: Sequence[Change], slower_than: float) -> float | None:
+    """The least slowdown that would be named in enough of the cells, by Holm's first step."""
+    deviations = sorted(d for change in asked if (d := _deviation(change)) is not None)
+    enough = math.ceil(ENOUGH * len(asked))
+    if not 0 < enough <= len(deviations):
+        return None
+    steps = NORMAL.inv_cdf(1 - GATE_ERROR / len(deviations))
+    return math.expm1(math.log1p(slower_than) + steps * deviations[enough - 1])

@@ -37,9 +37,10 @@ class Charge(CellKey):
     axis: str = ""  # the axis on which sides are compared
     baseline: str = ""  # the baseline's value of it
     other: str = ""  # this side's value of it
-    baseline_total_s: float | None = None  # ``total_s`` of the baseline
-    saved_s: float | None = None  # baseline_total_s - total_s
-    speedup: float | None = None  # baseline_total_s / total_s
+    # ``total_s`` of the baseline; of a sum, that of the calls which have a time on both sides
+    baseline_total_s: float | None = None
+    saved_s: float | None = None  # baseline_total_s less what the same calls take on this side
+    speedup: float | None = None  # baseline_total_s over that
     # lower end of its interval; of a sum from visits that go through all calls, or blank
     low: float | None = None
     high: float | None = None  # upper end of its interval

@@ -123,11 +123,11 @@ def compare(
 
 
 def _explained(speedup: Speedup, margin: float) -> Speedup:
-    """With the reason where its verdict is unclear."""
-    if speedup.verdict != "unclear":
+    """With the reason where its verdict is unclear, and that is not said yet."""
+    if speedup.verdict != "unclear" or speedup.reason:
         return speedup
     if speedup.low is None or speedup.high is None:
-        why = "no_interval" if speedup.paired is None else "few_visits"
+        why = "few_visits"
     else:
         is_clear_alone = verdict_of(speedup.low, speedup.high, margin) != "unclear"
         why = "chance" if is_clear_alone else "wide"
@@ -205,8 +205,9 @@ class _Comparer:
 
         # the baseline's rows by what they share with the others
         self._shared = same_but(report.axis)
-        self._on_any_node = {self._shared(row): row for row in baseline_rows}
-        self._on_node = {(self._shared(row), row.node): row for row in baseline_rows}
+        shared_of = [(self._shared(row), row) for row in baseline_rows]
+        self._on_any_node = dict(shared_of)
+        self._on_node = {(shared, row.node): row for shared, row in shared_of}
 
     def compared(self, other: BenchmarkRow, value: str) -> Speedup:
         """A row against the baseline; of several baseline rows that of the same node counts."""
@@ -219,7 +220,7 @@ class _Comparer:
         if base is not None and self._pairs is not None:
             paired = self._pairs.ratio(base.cell, other.cell, self._report.same_within)
         reason = self._reason(base, other, value, paired)
-        ratios: dict[str, Any] = {}
+        ratios: dict[str, Any] = {"reason": reason}
         if reason is None and base is not None and before is not None and after is not None:
             ratios = self._ratios((base, before), (other, after), paired)
         return Speedup(
@@ -234,7 +235,6 @@ class _Comparer:
             other_cell=other.cell,
             baseline_s=before.value if before is not None else None,
             other_s=after.value if after is not None else None,
-            reason=reason,
             **ratios,
         )
 
@@ -244,10 +244,12 @@ class _Comparer:
         if paired is not None:
             ratio = Estimate(paired.value, paired.low, paired.high)
         else:
-            ratio = self._of_two_moments(before.over(after))
+            ratio = self._over(before, after)
         columns = _columns(ratio, "speedup", "low", "high")
         margin = self._report.same_within
         columns["verdict"] = verdict_of(ratio.low, ratio.high, margin)
+        if paired is None and columns["verdict"] == "unclear":  # whatever else is claimed
+            columns["reason"] = UNCLEAR["no_interval" if ratio.low is None else "wide"]
         seen = smallest_difference(ratio.value, ratio.low, ratio.high, margin)
         if seen is not None and self._pairs is not None:
             for row in (base_row, other_row):
@@ -266,15 +268,21 @@ class _Comparer:
             row, time = fastest
             columns |= {"fastest_dtype": row.dtype, "fastest_s": time.value}
             names = ("fastest_speedup", "fastest_low", "fastest_high")
-            columns |= _columns(self._of_two_moments(time.over(after)), *names)
-        gain = before.minus(after)
+            columns |= _columns(self._over(time, after), *names)
         if other_row.build_s is not None:
             columns["build_s"] = other_row.build_s
-            if columns["verdict"] == "faster" and gain.low is not None and gain.low > 0:
+            gain = before.minus(after) if columns["verdict"] == "faster" else None
+            if gain is not None and gain.low is not None and gain.low > 0:
                 built = Estimate(other_row.build_s, other_row.build_s, other_row.build_s)
                 names = ("build_calls", "build_calls_low", "build_calls_high")
                 columns |= _columns(built.over(gain), *names)
         return columns | self._with_transfers(base, other, columns["verdict"], paired)
+
+    def _over(self, before: Estimate, after: Estimate) -> Estimate:
+        """A ratio of two moments; no interval is made where none could be said."""
+        if self._pairs is not None and self._pairs.slowdown is None:
+            return Estimate(before.value / after.value)
+        return self._of_two_moments(before.over(after))
 
     def _of_two_moments(self, ratio: Estimate) -> Estimate:
         """A ratio of rows, with an interval that holds what differs between moments."""
@@ -291,6 +299,11 @@ class _Comparer:
             return {}
         if base_transfer is NOTHING and other_transfer is NOTHING:
             return {}
+        # transfers were timed at another moment than the sides, which these ratios hold
+        if paired is not None and base_transfer is not NOTHING:
+            base_transfer = self._of_two_moments(base_transfer)
+        if paired is not None and other_transfer is not NOTHING:
+            other_transfer = self._of_two_moments(other_transfer)
 
         # with the data moved at each call, and once for so many of them
         calls = self._report.calls_per_transfer
@@ -322,22 +335,21 @@ class _Comparer:
         paired: PairedRatio | None,
     ) -> str | None:
         """Why no ratio may be claimed."""
-        base_side, other_side = f"{self._axis}={self._value}", f"{self._axis}={value}"
         if base is None:
-            return f"{base_side} was not measured"
+            return f"{self._axis}={self._value} was not measured"
         # a side that is not there comes before what is said against the other
-        sides = (base, base_side), (other, other_side)
+        sides = (base, self._value), (other, value)
         for row, side in sorted(sides, key=lambda pair: pair[0].status == "ok"):
             why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
-                return f"{side}: {why}"
+                return f"{self._axis}={side}: {why}"
         if paired is not None and paired.withheld:
             return paired.withheld
         if base.node == other.node or self._report.compare_across_nodes:
             return None
         nodes = [row.node or "a machine that is not named" for row in (base, other)]
         return (
-            f"{base_side} ran on {nodes[0]}, {other_side} on {nodes[1]}; "
+            f"{self._axis}={self._value} ran on {nodes[0]}, {self._axis}={value} on {nodes[1]}; "
             "report.compare_across_nodes=true compares times of different machines"
         )
 

@@ -20,6 +20,7 @@ from runner.stats.sequential import PairedRatio, log_ratios, paired_ratio
 BEST = 0.05  # quantile of a side's times that stands for the machine at its best
 SLOWDOWNS_WITHIN = 0.95  # of all visits' slowdowns
 FEWEST_CALM = 10  # visits of a pair: fewer tell too little
+FEWEST_AGREEING = 3  # calm visits: fewer say nothing of whether slow ones agree with them
 FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
 WIDEST = 2.0  # slowdown that a paired ratio's interval may hold: with more it would say nothing
 WIDEST_OF_MOMENTS = 10.0  # that of a ratio of two moments, which cannot be measured better
@@ -42,6 +43,15 @@ def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     times_of = attrgetter("baseline_s", "other_s")
     by_process = grouped(visits, attrgetter("process")).values()
     return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
+
+
+def _agree(calm: Sequence[PairVisit], slow: Sequence[PairVisit]) -> bool:
+    """Whether the ratio of a few calm visits lies in the interval of those of slow moments."""
+    if not slow or len(calm) < FEWEST_AGREEING:
+        return not slow
+    of_slow = _ratio(slow, 0.0)
+    low, high = of_slow.low, of_slow.high
+    return low is not None and high is not None and low <= _ratio(calm, 0.0).value <= high
 
 
 def _without_interval(ratio: PairedRatio, withheld: str | None) -> PairedRatio:
@@ -82,7 +92,7 @@ class Pairs:
         ratio = _ratio(undisturbed, margin)
         if ratio.low is None or ratio.high is None:
             return ratio
-        if calm and ratio.low <= _ratio(calm, margin).value <= ratio.high:
+        if _agree(calm, [visit for visit in undisturbed if not visit.calm]):
             return ratio
         slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
         slowdown = median(slowdowns) if slowdowns else math.inf
@@ -114,15 +124,17 @@ class Pairs:
     def slowdown(self) -> float | None:
         """How many times slower than at its best this machine was in most visits; None: too few."""
         slowdowns: list[float] = []
+        told: list[float] = []  # from one pair to the next, where all of a pair's are alike
         for visits in self._visits.values():
             calm = [visit for visit in visits if visit.calm and visit.undisturbed] or visits
+            told += [v.machine_slowdown for v in calm if v.machine_slowdown is not None]
             for side in ("baseline_s", "other_s"):
                 times = sorted(map(attrgetter(side), calm))
                 best = quantile(times, BEST)
                 slowdowns += [seconds / best for seconds in times if best > 0]
         if len(slowdowns) < 2 * FEWEST_VISITS:
             return None
-        most = quantile(sorted(slowdowns), SLOWDOWNS_WITHIN)
+        most = max(quantile(sorted(of), SLOWDOWNS_WITHIN) for of in (slowdowns, told or [1.0]))
         return max(1.0, most) if most <= WIDEST_OF_MOMENTS else None
 
     def of_two_moments(self, ratio: Estimate) -> Estimate:

@@ -246,8 +246,8 @@ def outputs_of(result: object) -> list[Tensor]:
 
 
 def _number(number: complex) -> Tensor:
-    wide = torch.float64 if isinstance(number, float) else None  # nothing of it is rounded
-    return torch.tensor(number, dtype=wide)
+    wide = {float: torch.float64, complex: torch.complex128}  # nothing of it is rounded
+    return torch.tensor(number, dtype=wide.get(type(number)))
 
 
 def _leaves(result: object) -> Iterator[object]:

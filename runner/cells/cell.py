@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
-
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.config.axes import AXES, LAYOUTS, CellKey, label, named_value, not_of
 from runner.config.cases import Case, read_case
@@ -26,6 +24,9 @@ from runner.config.size import BATCH, Size, parse_size, shape_text
 from runner.config.workload.arguments import operation_fields
 from runner.config.workload.call import NAME, Call
 from runner.errors import ConfigError, one_line, suggestion
+
+if TYPE_CHECKING:  # the worker, which gets its cells made, imports none of it
+    from omegaconf import DictConfig
 
 SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
@@ -272,6 +273,8 @@ class CellReader:
 
 def cell_of(config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
     """The cell of one configuration, see :meth:`CellReader.family`."""
+    from omegaconf import OmegaConf
+
     values: Any = OmegaConf.to_container(config, resolve=True)
     return CellReader().family(values, overrides).cell()
 

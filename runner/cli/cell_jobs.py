@@ -64,7 +64,7 @@ class CellJobs:
         if config.dry_run:
             raise ConfigError("dry_run=true: this lists no cells; say so on the command line alone")
         if excluded([cell], config.exclude, set()):
-            raise ConfigError("none of the grid's 1 cells is left; look at its axes and at exclude")
+            raise ConfigError("exclude leaves out the only cell; leave out its rule: exclude=[]")
         if cell.infeasible_reason:
             raise ConfigError(cell.infeasible_reason)
         check_threads([cell])

@@ -33,6 +33,7 @@ from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
     check_config_files,
+    compose_once,
     have_plugins_been_sought,
     heed_code_in_files,
     list_groups_without_copying,
@@ -103,6 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.argv[1:] = with_implied(arguments)
         session.is_ab, session.quiet = AB in arguments, QUIET in arguments
         list_groups_without_copying()
+        compose_once()
         check_config_files()
         heed_code_in_files(wanted=not Arguments.parse(arguments).runs_nothing)
         task = CellTask(session)

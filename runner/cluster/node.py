@@ -112,7 +112,8 @@ def _results(
     groups_left = Counter(run.folder for run in chain.from_iterable(group.runs for group in groups))
     any_begun = False
     for process, group in in_rounds(groups):
-        needed_s = sum(run.cell.limit.time_s for run in group.runs)
+        limits = [run.cell.limit.time_s + run.cell.timing.patience_s for run in group.runs]
+        needed_s = sum(limits)
         if any_begun and end - MARGIN_S - time.monotonic() < needed_s:
             return
         any_begun = True

@@ -6,10 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Any
 
 from runner.config.axes import AXES, COMPARED, AxisSettings, named_value
 from runner.config.dtypes import ALIASES, KIND_OF
@@ -17,6 +14,9 @@ from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
 from runner.config.workload.call import PASSES
 from runner.errors import ConfigError, one_line, suggestion
+
+if TYPE_CHECKING:  # the worker imports none of it
+    from omegaconf import DictConfig
 
 READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
@@ -119,7 +119,7 @@ class Report:
     @classmethod
     def of(cls, config: DictConfig) -> Report:
         """The ``report`` part of a whole configuration."""
-        return cls(**OmegaConf.to_container(config.report, resolve=True))  # type: ignore[arg-type]  # keys are text
+        return cls(**_plain(config.report))
 
     @property
     def axis(self) -> str:
@@ -154,7 +154,7 @@ class Compare:
 
     in_turn: bool = True  # together, one after the other again and again; otherwise each on its own
     # between which the visits to the sides are shared; None: two, or one where
-    # ``timing.max_time_s`` is below 1 s
+    # ``timing.max_time_s`` is below 1 s, and several with ``job=ab``
     processes: int | None = None
     slower_than: float = 0.05  # the relative difference that gates call a failure
     more_instructions: float = 0.01  # the same of counted instructions
@@ -163,7 +163,7 @@ class Compare:
     @classmethod
     def of(cls, config: DictConfig) -> Compare:
         """The ``compare`` part of a whole configuration."""
-        return cls(**OmegaConf.to_container(config.compare, resolve=True))  # type: ignore[arg-type]  # keys are text
+        return cls(**_plain(config.compare))
 
 
 @dataclass
@@ -277,8 +277,17 @@ def check_report(values: Mapping[str, Any]) -> None:
     check_ranges({f"report.{key}": value for key, value in values.items()})
 
 
+def _plain(part: DictConfig) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(part, resolve=True)  # type: ignore[return-value]  # keys are text
+
+
 def settings_of(stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """What of stored settings a report can have, by today's names, and a line for each other."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
     settings: dict[str, Any] = {}
     problems = []

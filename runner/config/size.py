@@ -99,7 +99,7 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=100_000)  # sizes come in turn, so that a smaller one forgets all of them
 def first_input_shape(size: str) -> tuple[int, ...] | None:
     """The shape that a row's size names; None where the cell could not even be composed.
 

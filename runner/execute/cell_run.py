@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +17,7 @@ from runner.cells.cell import Cell
 from runner.errors import LONGEST_TEXT, is_out_of_memory, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
-from runner.rows.rows import Row, row_for, with_changed_switches, with_kept
+from runner.rows.rows import Row, row_for, with_changed_switches, with_kept, with_values
 from runner.tasks import autograd, benchmark, noise, roof, tensors, trace, transfer
 from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState
 
@@ -65,10 +64,11 @@ class LocalRun:
             with switches.importing(self.cell.definition.package):
                 function = self.cell.definition.load()
             switches.enter(self.cell, self.device.torch)
+            memory_bytes = self.cell.limit.memory_bytes or free_memory_bytes()
             if self.device.is_cpu:
-                limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
+                limit_memory(memory_bytes)
             known = self.cell, self.device, function, self._state, self._report_step
-            return step(Task(*known, self._keep_known, self._folder))
+            return step(Task(*known, self._keep_known, self._folder, memory_bytes))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
         except BaseException as error:  # whatever a function raises, and says of it
@@ -98,7 +98,7 @@ class LocalRun:
         packages = (self.cell.backend_module or "", self.cell.definition.package)
         imported = chain.from_iterable(map(self._state.switches.changed_by_import, packages))
         changed = list(imported), list(self.changed)
-        rows = [row if row.seconds else replace(row, seconds=self.seconds) for row in result.rows]
+        rows = [r if r.seconds else with_values(r, seconds=self.seconds) for r in result.rows]
         return TaskResult([with_changed_switches(row, *changed) for row in rows], result.samples)
 
     def release(self) -> None:

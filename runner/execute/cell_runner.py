@@ -41,6 +41,7 @@ from runner.rows.rows import (
     Sample,
     marked,
     row_for,
+    with_values,
 )
 
 LOG, ROUNDS_LOG = "run.log", "rounds.log"
@@ -125,7 +126,8 @@ class CellRunner:
         """
         if not self.worker.is_running:  # it takes seconds
             tell("importing torch and looking at the machine ...")
-        definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
+        of_cells = {id(cell.definition): cell.definition for cell in cells}  # which many share
+        definitions = list({repr(of_cell): of_cell for of_cell in of_cells.values()}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
             said = self.worker.prepare(definitions, devices, cells[0].backend_module)
@@ -280,7 +282,7 @@ class CellRunner:
         if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
             cells, folders = [run.cell for run in sides], [run.folder for run in sides]
             visits_only = process > max(cell.processes for cell in cells)
-            plan = Plan(same_within, group.processes, visits_only)
+            plan = Plan(same_within, group.processes, process, visits_only)
             rows = self.run_in_turn(cells, folders, plan, process)
             group.can_take_turns = rows is not None
             for run, of_run in zip(sides, rows or [], strict=False):
@@ -406,7 +408,7 @@ class CellRunner:
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = cell.threads or self.environment["torch"]["threads"]
         made = {"node": self.environment["node"], "environment": self.environment["id"]}
-        rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
+        rows = [with_values(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
         if cell.timing.counts and process == 1 and self._counting.may_count(rows, folder / LOG):
             self.save(partial(_write, table, rows, samples))  # what may end meanwhile keeps these

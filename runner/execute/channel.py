@@ -7,7 +7,9 @@ time, and none makes an object that is not of a few plain types.
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -15,6 +17,7 @@ from typing import Any
 
 CHUNK = 2**16  # bytes that a pipe holds
 LONGEST = 2**27  # bytes of a message: the blocks of a hundred sides
+LONGEST_S = 10**6  # that one poll may wait for
 
 
 def say(connection: Connection, message: Sequence[Any]) -> None:
@@ -39,6 +42,11 @@ class Inbox:
     def __init__(self, connection: Connection, *death: int) -> None:
         self._connection, self._death = connection, death
         self._line = bytearray()
+        # what multiprocessing waits with is made for each message; Windows has no poll
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            for file in (connection.fileno(), *death):
+                self._poll.register(file, select.POLLIN)
 
     def receive(self, limit_s: float) -> Any:
         """The next message, or None when ``limit_s`` is over; ValueError where it is none.
@@ -50,14 +58,21 @@ class Inbox:
             if len(self._line) > LONGEST:
                 raise ValueError("a message has no end")
             left_s = max(0.0, deadline - time.monotonic())
-            ready = wait([self._connection, *self._death], left_s)
-            if not ready:
-                return None
-            if self._connection not in ready:
+            if not (ready := self._ready(left_s)):
+                if left_s <= LONGEST_S:
+                    return None
+                continue
+            if self._connection not in ready and self._connection.fileno() not in ready:
                 raise EOFError
             self._line += self._read()
         line, _, self._line = self._line.partition(b"\n")
         return json.loads(line)
+
+    def _ready(self, limit_s: float) -> list[Any]:
+        """Which ends have something to say, or are no more, by their numbers or themselves."""
+        if self._poll is None:
+            return wait([self._connection, *self._death], limit_s)
+        return [file for file, _ in self._poll.poll(math.ceil(min(limit_s, LONGEST_S) * 1e3))]
 
     def _read(self) -> bytes:
         """What has come, and at least something."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-from runner.errors import ConfigError
+from runner.errors import ConfigError, one_line
 
 LENT = (("runner",), ("omegaconf", "yaml", "antlr4", "filelock"))
 """What the worker imports beside torch and Python: always ours, and ours where it has none."""
-LOOK = "import sys, importlib.util as i; print(sys.version_info > (3, 10), i.find_spec('torch'))"
+OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 7)  # that ``pyproject.toml`` allows
+LOOK = "import sys; sys.path[:0] = sys.argv[1:]; import torch; v = sys.version_info[:2]"
+LOOK += "; print(*v, *torch.__version__.split('.')[:2])"
+LOOK_LIMIT_S = 60
 START = """
 import json, sys, types
 from importlib.machinery import PathFinder
@@ -44,6 +49,10 @@ class Program(subprocess.Popen[bytes]):
         """Wait for its end."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(timeout)
+
+
+def _dotted(version: Iterable[int]) -> str:
+    return ".".join(map(str, version))
 
 
 @dataclass(frozen=True)
@@ -74,15 +83,31 @@ class Interpreter:
         if not isinstance(env, dict | None):
             raise ConfigError(f"ab.{name}.env={env} is no mapping such as {{OMP_NUM_THREADS: 1}}")
         named = {str(k): None if value is None else str(value) for k, value in (env or {}).items()}
-        found, said = cls(os.path.abspath(file), path and os.path.abspath(path), named), b""
-        if not runs:
-            return found
-        asked = [found.python, "-c", LOOK]
-        with suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.check_output(asked, env=found.variables, stderr=subprocess.DEVNULL)
-        if not said.startswith(b"True ModuleSpec"):
-            raise ConfigError(f"ab.{name}.python={file} is no Python 3.10 or later with torch")
+        found = cls(os.path.abspath(file), path and os.path.abspath(path), named)
+        if runs and (python or env) and (why := found._objection()):  # else it is this one
+            needed = f"Python {_dotted(OLDEST_PYTHON)} or later with torch {_dotted(OLDEST_TORCH)}"
+            raise ConfigError(f"ab.{name}.python={found.python} is no {needed} or later: {why}")
         return found
+
+    def _objection(self) -> str:
+        """Why it cannot run a worker; blank: it can."""
+        asked = [self.python, "-c", LOOK, *([self.path] if self.path else [])]
+        told: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
+        try:
+            done = subprocess.run(
+                asked, env=self.variables, timeout=LOOK_LIMIT_S, check=False, **told
+            )
+        except subprocess.TimeoutExpired:
+            return f"importing torch takes more than {LOOK_LIMIT_S} s"
+        except OSError as error:
+            return one_line(error)
+        last = [text.strip().rpartition("\n")[2] for text in (done.stdout, done.stderr)]
+        if done.returncode or not re.fullmatch(r"(\d+ ){3}\d+", last[0]):
+            return one_line(last[1] or last[0] or "it says nothing of torch")
+        *python, torch, minor = map(int, last[0].split())
+        if tuple(python) >= OLDEST_PYTHON and (torch, minor) >= OLDEST_TORCH:
+            return ""
+        return f"it is Python {_dotted(python)} with torch {torch}.{minor}"
 
     @property
     def command(self) -> list[str]:

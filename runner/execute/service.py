@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from runner.execute.turns_run import run_in_turn
 from runner.measure.process_tree import children_of
 from runner.measure.switches import Switches
 from runner.rows.columns import packed
+from runner.rows.rows import with_values
 from runner.tasks.benchmark import count
 from runner.tasks.calm import keep_best
 from runner.tasks.in_turn import take_turns
@@ -62,7 +63,9 @@ class Service:
         is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
             rows = [
-                row if row.status == "ok" else replace(row, reason=f"{row.reason}; {DEVICE_LOST}")
+                row
+                if row.status == "ok"
+                else with_values(row, reason=f"{row.reason}; {DEVICE_LOST}")
                 for row in rows
             ]
         log_rows(cell, rows)

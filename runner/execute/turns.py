@@ -18,6 +18,7 @@ class Plan:
 
     same_within: float  # relative difference up to which two sides count as the same
     processes: int = 1  # between which the visits are shared
+    process: int = 1  # which of them this is
     visits_only: bool = False  # whether the rows are known already, and only visits are wanted
     gate: Mapping[float, float] = field(default_factory=dict)  # further claims, with their p values
     is_round: bool = False  # whether the sides are all calls of a workload, not one call
@@ -47,7 +48,7 @@ def pairs_of(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisi
             other_s=visit.turns[other].seconds,
             machine_slowdown=visit.machine_slowdown,
             calm=visit.calm,
-            undisturbed=visit.undisturbed,
+            undisturbed=visit.is_undisturbed((0, other)),
         )
         for number, visit in enumerate(visits.visits)
     ]

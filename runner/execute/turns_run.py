@@ -122,10 +122,13 @@ def _visit(
     report_step(ALL_SIDES, "timing in turn")
     if len(sides) == 1:
         visits = take_turns(*opened)
+        if not visits.visits:  # the other side took none
+            return []
     elif plan.is_round:
         visits = visit_calls(opened)
     else:
-        visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
+        shared = {"processes": plan.processes, "process": plan.process}
+        visits = visit_sides(opened, same_within=plan.same_within, **shared)
     for position, side in enumerate(visited):
         side.measured = measured_in_turn(opened[position], visits, position)
         side.seconds += side.measured.timing_s

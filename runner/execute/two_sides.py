@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -12,29 +12,43 @@ from typing import Any
 from runner.analysis.changes import GATE_ERROR
 from runner.calls import Thunk
 from runner.cells.cell import Cell
-from runner.cells.comparison import process_count
 from runner.config.implementation import BUILDING
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable, tell
 from runner.execute.cell_runner import CellGroup, CellRun, CellRunner, Run
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome, pairs_of
+from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied, outcome_of
 from runner.files import make_folder
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.visits import SURE, Shape, Side, Turn, visit_until_clear
-from runner.report.compare import IN_TURN, compare_runs, environment_changes
+from runner.measure.visits import SURE, Shape, Side, Turn, Visits, visit_until_clear
+from runner.report.compare import IN_TURN, NAMED_AT_MOST, compare_runs, environment_changes
+from runner.report.language import ENGLISH, first_of
 from runner.rows.columns import unpacked
 from runner.rows.rows import Row
+from runner.stats.sequential import SEVERAL
 
 BEFORE = "a"  # the folder of that side's run, in the run's own
 
 
-class TwoSides(CellRunner):
+class SideRunner(CellRunner):
+    """Runs cells by an interpreter whose packages are not known here."""
+
+    def _edited(self) -> list[str]:
+        return edited(self.environment.get("code", {}), elsewhere=True)
+
+    def _refuse_edited(self) -> None:
+        if changed := self._edited():  # what takes turns is not resumed
+            since = f"{', '.join(changed)} has changed since this run began"
+            raise ConfigError(f"{since}; run all again")
+
+
+class TwoSides(SideRunner):
     """Runs cells in an environment, and in that ``before``, whose rows are those of a run too."""
 
     def __init__(self, on_begin: Callable[[], None], a: Interpreter, b: Interpreter) -> None:
-        self._before, self._root = CellRunner(on_begin, Worker(a)), Path()
+        self._before, self._root = SideRunner(on_begin, Worker(a)), Path()
         super().__init__(on_begin, WorkerPair(self._before.worker, b))
         self._compare, self._cells = Compare(), 1
         self._runs_before: dict[str, CellRun] = {}  # by the names of their folders
@@ -46,8 +60,14 @@ class TwoSides(CellRunner):
                 prepare(cells, require_devices=require_devices)
             except ConfigError as error:
                 raise ConfigError(f"ab.{name}: {error}") from error
+        for name, side in {"a": self._before, "b": self}.items():
+            _refuse_unused_path(name, side.worker.interpreter, side.environment.get("code") or {})
         changes = environment_changes(self._before.environment, self.environment)
-        tell(printable(f"what differs between a and b: {'; '.join(changes) or 'nothing'}"))
+        named = first_of(changes, NAMED_AT_MOST, ENGLISH) or ["nothing"]
+        tell(printable(f"what differs between a and b: {'; '.join(named)}"))
+
+    def _edited(self) -> list[str]:
+        return list(dict.fromkeys([*self._before._edited(), *super()._edited()]))
 
     def record_environment(self, root: Path, cells: int, report: Report, **settings: Any) -> None:
         """As :meth:`CellRunner.record_environment`, on both sides."""
@@ -57,9 +77,14 @@ class TwoSides(CellRunner):
         super().record_environment(root, cells, report, **settings)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
-        """Each cell alone, on both sides."""
+        """Each cell alone, on both sides, in several processes.
+
+        What settles when a process starts makes short calls some percent slower in it or faster,
+        and here it would be taken for the environment's doing.
+        """
         self._compare = compare
-        return [CellGroup([run], process_count([run.cell, run.cell], compare)) for run in runs]
+        count = compare.processes or SEVERAL
+        return [CellGroup([run], max(count, run.cell.processes)) for run in runs]
 
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
@@ -72,7 +97,7 @@ class TwoSides(CellRunner):
         sides: list[tuple[CellRunner, CellRun]] = [(self._before, before), (self, run)]
         going = [(side, of) for side, of in sides if of.did_well]
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
-        plan = Plan(same_within, group.processes, process > cell.processes, gate)
+        plan = Plan(same_within, group.processes, process, process > cell.processes, gate)
         can = group.can_take_turns and going == sides and all(s.can_run(cell) for s, _ in sides)
         rows = self.run_in_turn([cell] * 2, [folder, run.folder], plan, process) if can else None
         group.can_take_turns = rows is not None and all(rows)
@@ -103,6 +128,19 @@ class TwoSides(CellRunner):
         return found or exit_code  # where nothing differs, strict=true may still want more
 
 
+def _refuse_unused_path(name: str, side: Interpreter | None, code: Mapping[str, Any]) -> None:
+    """Refuse a folder in which nothing of what the cells call was found, nor a torch."""
+    if side is None or side.path is None or Path(side.path, "torch").is_dir():
+        return
+    folders = {package: Path(described["folder"]).resolve() for package, described in code.items()}
+    if not any(folder.is_relative_to(Path(side.path).resolve()) for folder in folders.values()):
+        found = [f"{package} was found in {folder}" for package, folder in folders.items()]
+        said = "; ".join(found) or "they call nothing but torch's own functions"
+        advice = f"give the folder that holds it, such as {side.path}/src"
+        nothing = f"ab.{name}.path={side.path} holds nothing that the cells call"
+        raise ConfigError(f"{nothing}: {said}; {advice}")
+
+
 class WorkerPair(Worker):
     """A worker, and the one ``before`` of the other environment."""
 
@@ -117,15 +155,25 @@ class WorkerPair(Worker):
         sides = zip((self._before, self), cells, logs, strict=True)
         with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
             talks = [_Talk(*side, plan) for side in sides]
-            opened = [talk.side() for talk in talks]  # each alone makes its first calls
-            claims = {plan.same_within: SURE, **plan.gate}
-            visits = visit_until_clear(opened, cells, claims, plan.processes)
-            ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]
+            # each alone makes its first calls; of one that takes no turns this is all
+            opened = [side for talk in talks if (side := talk.side())]
+            visits = Visits([], (), "time")
+            if len(opened) == len(talks):
+                claims = {plan.same_within: SURE, **plan.gate}
+                visits = visit_until_clear(
+                    opened, cells, claims, plan.processes, process=plan.process
+                )
+            ended: list[Any] = [outcome_of(cells[:1], talk.end(visits.stop)) for talk in talks]
             rows = list(chain.from_iterable(outcome.rows for outcome in ended))
             samples = list(chain.from_iterable(outcome.samples for outcome in ended))
             return TurnsOutcome(rows, samples, pairs_of(cells, visits, 1))
         self.close()
         return None
+
+    @property
+    def is_running(self) -> bool:
+        """As :attr:`Worker.is_running`, of both."""
+        return super().is_running and self._before.is_running
 
     def close(self) -> None:
         """End both."""
@@ -141,6 +189,7 @@ class _Talk:
         # they share the time of both, of which a side may take nearly all
         self._left_s = 2 * (cell.limit.time_s + cell.timing.patience_s)
         self._step, self._since = "starting", 0.0
+        self._ended: list[Any] = []  # the answer, where it came before any turn
         request = ("run in turn", [cell], [str(log)], plan)
         self._messages = worker.talk(request, [log], self._time_left_s)
 
@@ -148,7 +197,7 @@ class _Talk:
         limit_s = self._build_s if self._step == BUILDING else self._left_s
         return self._since + limit_s - time.monotonic()
 
-    def ask(self, expected: str, *asked: object) -> list[Any]:
+    def ask(self, *asked: object) -> tuple[str, list[Any]]:
         """The answer, the wait for which is all that is charged; WorkerDied where there is none."""
         if asked:
             self._worker.tell(*asked)
@@ -160,22 +209,35 @@ class _Talk:
             self._since = now
             if kind == "side":
                 _, self._step = said
-            elif kind == expected:
-                return said
             elif kind != "begun":
-                break
-        raise WorkerDied(f"it gave no answer of the kind {expected}")
+                return kind, said
+        raise WorkerDied("it gave no answer")
 
-    def side(self) -> Side:
-        """The side, once it is open; one whose calls are too long for visits gives no answer."""
-        shape, *sizes = self.ask("opened")
+    def hear(self, expected: str, *asked: object) -> list[Any]:
+        """The answer of a kind; WorkerDied where it is another."""
+        kind, said = self.ask(*asked)
+        if kind != expected:
+            raise WorkerDied(f"it gave no answer of the kind {expected}")
+        return said
+
+    def end(self, stop: str) -> list[Any]:
+        """What came of the side, which is told why it has no more turns."""
+        return self._ended or self.hear("done", stop)
+
+    def side(self) -> Side | None:
+        """The side, once it is open; None where it failed, or its calls are too long for visits."""
+        kind, said = self.ask()
+        if kind == "done":
+            self._ended = said
+            return None
+        shape, *sizes = said
 
         def call_on(contents: int, memory: int) -> Thunk:
-            self.ask("placed", contents, memory)
+            self.hear("placed", contents, memory)
             return lambda: None
 
         def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
-            packed, *seconds = self.ask("turn", tuple(side.shape), position, memory)
+            packed, *seconds = self.hear("turn", tuple(side.shape), position, memory)
             return Turn(position, memory, tuple(unpacked(Block, packed)), *map(float, seconds))
 
         clock = HostClock(single_threaded=False)

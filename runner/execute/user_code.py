@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,23 @@ def describe_code(packages: set[str]) -> dict[str, Any]:
     return described
 
 
-def edited(code: Mapping[str, Any], packages: set[str] | None = None) -> list[str]:
+def edited(
+    code: Mapping[str, Any], packages: set[str] | None = None, *, elsewhere: bool = False
+) -> list[str]:
     """The files and installed packages that are not as described, of some packages or of all.
 
-    They are looked for where an import finds the package now, which another search path may change.
+    They are looked for where an import finds the package now, which another search path may change;
+    of code that is imported ``elsewhere``, by another Python, the files where they were.
     """
     changed = []
     for package in code if packages is None else code.keys() & packages:
         described = code[package] or {}
-        folder = _found_now(package) or Path(described.get("folder") or ".")
+        found = None if elsewhere else _found_now(package)
+        folder = found or Path(described.get("folder") or ".")
         folder = folder if folder.is_dir() else Path.cwd()  # it may have moved with the run
         content = (described.get("content") or {}).items()
-        changed += [name for name, mark in content if _mark(folder, name) != mark]
+        known = [(name, mark) for name, mark in content if not elsewhere or "." in name]
+        changed += [name for name, mark in known if _mark(folder, name) != mark]
     return list(dict.fromkeys(changed))
 
 
@@ -110,4 +115,6 @@ def _mark(folder: Path, name: str) -> str:
             return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12]
     with suppress(PackageNotFoundError, ValueError):
         return version(name)
+    with suppress(PackageNotFoundError):  # of a distribution that has another name, as OpenCV's cv2
+        return " ".join(map(version, sorted({*packages_distributions().get(name, ())})))
     return ""

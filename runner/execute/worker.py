@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -33,9 +32,11 @@ from runner.files import open_log, trim_log
 from runner.measure.gate import WAITING
 from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
 from runner.rows.columns import problem_of, unpacked
-from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept
+from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept, with_values
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
+GARBAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What is raised by what is no answer."""
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
 
 
@@ -84,8 +85,7 @@ class Worker:
         """
         step, start, limit = "starting", time.monotonic(), cell.limit
         begun, patience_s = start, cell.timing.patience_s  # waiting counts in no limit
-        kept: list[Row] = []
-        kept_samples: list[Sample] = []
+        kept: Sequence[Any] = ([], [])  # rows and samples, as they were said
 
         def time_left_s() -> float:
             if step == BUILDING:
@@ -103,12 +103,12 @@ class Worker:
                         (step,), begun = map(one_line, said), now
                         _show_wait(step)
                     elif kind == "kept":
-                        kept, kept_samples = rows_said(cell, said[0]), unpacked(Sample, said[1])
+                        kept = said
                     else:
-                        rows, samples = rows_said(cell, said[0]), unpacked(Sample, said[1])
+                        rows = rows_said(cell, said[0])
                         taken_s = time.monotonic() - start
-                        rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
-                        return rows, kept_samples or samples
+                        rows = [r if r.seconds else with_values(r, seconds=taken_s) for r in rows]
+                        return rows, unpacked(Sample, kept[1] or said[1])
             what = f"stopped after limit.time_s={limit.time_s:g} s"
             if step == BUILDING:
                 what = f"stopped after limit.build_time_s={limit.build_time_s:g} s"
@@ -118,9 +118,11 @@ class Worker:
         seconds, reason = time.monotonic() - start, f"{what}, while {step}"
         with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
             print(f"{cell.label}: {status}: {reason}", file=file)
-        ended = row_for(cell, status, reason, seconds=seconds)
+        ended, rows, samples = row_for(cell, status, reason, seconds=seconds), [], []
         blank = f"{reason}: what that would have found is blank"
-        return with_kept(kept, ended, blank), kept_samples
+        with suppress(*GARBAGE):  # what is no rows is not kept, nor is what nothing was said of
+            rows, samples = rows_said(cell, kept[0]), unpacked(Sample, kept[1])
+        return with_kept(rows, ended, blank), samples
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
@@ -262,7 +264,7 @@ class Worker:
         """Have what is no answer end the process that gave it."""
         try:
             yield
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except GARBAGE as error:
             self.close()
             problem = f"the process gave what is no answer ({one_line(error, 100)})"
             raise WorkerDied(problem) from error

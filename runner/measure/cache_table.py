@@ -32,6 +32,7 @@ class CacheTable(Generic[Record]):
     ) -> None:
         self._name, self._record, self._can_be, self._key = name, record, can_be, key
         self._fields: dict[str, str] = {f.name: str(f.type) for f in fields(record)}  # type: ignore[arg-type]  # a dataclass
+        self._seen: tuple[object, list[Record]] = None, []  # which file had which records
 
     @property
     def path(self) -> Path:
@@ -42,7 +43,21 @@ class CacheTable(Generic[Record]):
         return Path(base or Path.home() / ".cache") / "opsweep" / self._name
 
     def read(self) -> list[Record]:
-        """All records that can be; a file that is not there, or is another's, holds none."""
+        """All records that can be; a file that is not there, or is another's, holds none.
+
+        One that has not changed since is not read again.
+        """
+        try:
+            status = self.path.stat()
+        except OSError:
+            return []
+        times = status.st_mtime_ns, status.st_ctime_ns
+        file = self.path, *times, status.st_size, status.st_ino
+        if self._seen[0] != file:
+            self._seen = file, self._read()
+        return list(self._seen[1])
+
+    def _read(self) -> list[Record]:
         records: list[Record] = []
         with suppress(OSError, ValueError, TypeError, csv.Error):
             if not is_own(self.path):
@@ -69,7 +84,7 @@ class CacheTable(Generic[Record]):
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock"), timeout=patience_s):
-            others = [other for other in self.read() if self._key(other) != self._key(record)]
+            others = [other for other in self._read() if self._key(other) != self._key(record)]
             records = sorted([*keep(others), record], key=self._key)
             table = [list(self._fields), *map(astuple, records)]  # type: ignore[arg-type]  # a dataclass
             write_atomically(path, csv_text(table), durable=durable)

@@ -20,7 +20,7 @@ import torch
 from runner.calls import Thunk
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, LaunchTimes, Queue
+from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, Queue
 from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
 from runner.measure.host_memory import memory_reading, reset_high_water_mark, values_in
@@ -46,6 +46,8 @@ class KnownOfDevices:
 
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
     nvml: dict[str, Sources] = field(default_factory=dict)  # by the UUID of a card
+    # by whether one thread does all the work
+    host_clocks: dict[bool, HostClock] = field(default_factory=dict)
 
     @cached_property
     def cpu_name(self) -> str:
@@ -78,11 +80,16 @@ class Device:
 
     def clock(self, threads: int) -> Clock:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
-        return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
+        if not self.is_cpu:
+            return EventClock(self._queue)
+        clocks, alone = self._known.host_clocks, threads == 1
+        if alone not in clocks:
+            clocks[alone] = HostClock(single_threaded=alone)
+        return clocks[alone]
 
-    def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> LaunchTimes:
+    def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> dict[str, Any]:
         """Host seconds of a call's launch and to its end; none on the CPU, which launches none."""
-        return LaunchTimes() if self.is_cpu else timed_launches(call, self.synchronize, most)
+        return {} if self.is_cpu else timed_launches(call, self.synchronize, most)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -256,7 +263,7 @@ class DeviceReadings:
         self._before, self._after = Reading(), Reading()
         # the most that the first call needed, what other cells hold not counted
         self.peak_memory_bytes: int | None = None
-        self.launch = LaunchTimes()
+        self.launch: dict[str, Any] = {}
 
     def timing_begins(self) -> None:
         """Before the first timed call."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from runner.calls import Thunk
 from runner.stats.intervals import median_interval
@@ -15,28 +15,20 @@ SHORTEST_S = 0.1  # of a row: NVML counts on at most every 0.1 s
 MOST_AT_ONCE = 100  # calls before the clock is looked at
 
 
-@dataclass(frozen=True)
-class Energy:
-    """Joules a call, by the row's columns; None where they are not counted."""
-
-    energy_j: float | None = None
-    energy_low_j: float | None = None
-    energy_high_j: float | None = None
-
-
 def energy_of(
     call: Thunk,
     call_s: float,
     seconds: float,
     counted_j: Callable[[], float | None],
     synchronize: Callable[[], None],
-) -> Energy:
+) -> dict[str, Any]:
     """Joules of a call that takes ``call_s``, over rows of calls that take ``seconds`` in all.
 
-    It is what the whole device uses meanwhile, its idle part too.
+    They are by the row's columns, of which there are none where nothing counts. It is what the
+    whole device uses meanwhile, its idle part too.
     """
     if counted_j() is None:
-        return Energy()
+        return {}
     row_s = max(SHORTEST_S, seconds / WINDOWS)
     at_once = max(1, min(MOST_AT_ONCE, int(row_s / 10 / call_s) if call_s > 0 else MOST_AT_ONCE))
     each = []
@@ -49,7 +41,7 @@ def energy_of(
             calls += at_once
         after_j = counted_j()
         if before_j is None or after_j is None:
-            return Energy()
+            return {}
         each.append((after_j - before_j) / calls)
     low, high = median_interval(sorted(each)) or (None, None)
-    return Energy(median(each), low, high)
+    return {"energy_j": median(each), "energy_low_j": low, "energy_high_j": high}

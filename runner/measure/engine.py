@@ -22,7 +22,7 @@ from runner.garbage import uncollected
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
 from runner.rows.rows import Sample
-from runner.stats.intervals import median_interval, quantile
+from runner.stats.intervals import median_interval, quantile, spread_of
 
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
@@ -256,13 +256,7 @@ def measurement(
     return Measurement(
         median_s=median(observed),
         interval=median_interval(observed),
-        min_s=times[0],
-        q1_s=quantile(times, 0.25),
-        q3_s=quantile(times, 0.75),
-        mean_s=fmean(times),
-        p90_s=quantile(times, 0.9),
-        p99_s=quantile(times, 0.99),
-        max_s=times[-1],
+        **spread_of(times),
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
         samples=tuple(

@@ -220,20 +220,13 @@ def _seconds_between(start: Event, end: Event) -> float:
     return float(start.elapsed_time(end)) / 1_000  # events count in milliseconds
 
 
-@dataclass(frozen=True)
-class LaunchTimes:
-    """Host seconds of a call on an asynchronous device, by the row's columns; None on the CPU."""
-
-    launch_s: float | None = None
-    launch_low_s: float | None = None
-    launch_high_s: float | None = None
-    wall_s: float | None = None
-
-
 def launch_and_wall(
     call: Thunk, synchronize: Callable[[], None], most: int = LAUNCHES
-) -> LaunchTimes:
-    """Host seconds to launch a call, and to its end, one call at a time on an idle device."""
+) -> dict[str, Any]:
+    """Host seconds to launch a call, and to its end, one call at a time on an idle device.
+
+    They are by the row's columns.
+    """
     launch: list[float] = []
     wall: list[float] = []
     end = time.perf_counter() + LAUNCHING_S
@@ -247,4 +240,5 @@ def launch_and_wall(
         launch.append(launched - begun)
         del result
     low, high = median_interval(sorted(launch)) or (None, None)
-    return LaunchTimes(median(launch), low, high, median(wall))
+    ends = {"launch_low_s": low, "launch_high_s": high}
+    return {"launch_s": median(launch), **ends, "wall_s": median(wall)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch._ops import OpOverload
@@ -18,14 +17,6 @@ from runner.calls import Thunk
 from runner.measure.page_faults import is_counted, touched
 
 MOST_NAMED = 100  # different kernels of a call
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What ran for a call, by the row's columns; None where it is not known."""
-
-    aten_calls: str | None = None
-    page_faults: int | None = None
 
 
 class _Asked(TorchDispatchMode):
@@ -42,8 +33,11 @@ class _Asked(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
-    """The fingerprint of an eager call; ``on_host``: pages of the host's memory tell of it too."""
+def fingerprint_of(call: Thunk, *, on_host: bool) -> dict[str, Any]:
+    """What ran for an eager call, by the row's columns; None where it is not known.
+
+    ``on_host``: pages of the host's memory tell of it too.
+    """
     asked, named = _Asked(), None
     try:
         with asked:
@@ -51,5 +45,5 @@ def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
         named = json.dumps(dict(list(asked.calls.items())[:MOST_NAMED]))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"aten_calls: not known: {error}")
-    is_known = on_host and is_counted()
-    return Fingerprint(named, touched(call).faults if is_known else None)
+    faults = touched(call).faults if on_host and is_counted() else None
+    return {"aten_calls": named, "page_faults": faults}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # which needs torch
 
 WAITING = "waiting for a calm moment:"  # begins what a sweep that stands still says
 POLL_S = 0.02
+SHARE = 0.1  # of the time may go to readings
+QUICK_POLLS = 2  # after which the machine has recovered as soon as it was left alone
 FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
 SILENT_S = 1.0  # of waiting, before it is said
@@ -37,26 +39,34 @@ class Gate:
     waited_s: float = 0.0
     _readings: list[Reading] = field(default_factory=list)
     _after_calm: int = 0  # times that something ran after a calm reading
-    _slowed: int = 0  # of these, after which the machine was slow
+    # of these, after which the machine was slow, and recovered as soon as it waited
+    _slowed: int = 0
 
     def pass_by(self) -> int:
         """Wait where the machine is slow and patience is left; the number of the moment."""
         if not self.sentinels:
             return 0
-        if not self._readings or any(sentinel.is_due for sentinel, _ in self.sentinels):
+        if not self._readings or self._is_due:
             was_calm = bool(self._readings) and self._is_calm_now()
             self.look()
             self._after_calm += was_calm
-            self._slowed += was_calm and not self._is_calm_now()
             if not (self._is_calm_now() or self.is_own_doing) and self.waited_s < self.patience_s:
-                self._wait()
+                polls = self._wait()
+                self._slowed += was_calm and self._is_calm_now() and polls <= QUICK_POLLS
         return len(self._readings) - 1
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether so much time has passed since the last readings that they take little of it."""
+        cost_s = sum(sentinel.reading_s for sentinel, _ in self.sentinels)
+        return all(sentinel.rested_s >= cost_s / SHARE for sentinel, _ in self.sentinels)
 
     @property
     def is_own_doing(self) -> bool:
         """Whether it is what runs here that slows the machine, which recovers as soon as it waits.
 
-        A phase of the machine begins now and then, and not after each calm moment.
+        A phase of the machine begins now and then, and not after each calm moment; nor does it end
+        whenever it is waited for.
         """
         return self._slowed >= max(FEWEST_SLOWED, MOSTLY * self._after_calm)
 
@@ -91,9 +101,9 @@ class Gate:
         pairs = zip(self.sentinels, reading, strict=True)
         return [sentinel.slowdown(seconds) for (sentinel, _), seconds in pairs]
 
-    def _wait(self) -> None:
-        """Until it is calm, or patience is over."""
-        waited_before_s, begun = self.waited_s, time.monotonic()
+    def _wait(self) -> int:
+        """Until it is calm, or patience is over; how often it has looked."""
+        waited_before_s, begun, before = self.waited_s, time.monotonic(), len(self._readings)
         while not self._is_calm_now() and self.waited_s < self.patience_s:
             time.sleep(POLL_S)
             self.look()
@@ -101,3 +111,4 @@ class Gate:
             self.waited_s = waited_before_s + time.monotonic() - begun
             if was_silent and self.waited_s >= SILENT_S and not self._is_calm_now():
                 self.on_wait(max(self._slowdowns(self._readings[-1])))
+        return len(self._readings) - before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +12,9 @@ HEADROOM_BYTES = 512 * 1024**2  # beside tensors, for a cell's stacks, arenas an
 
 def values_in(path: Path | str, key: str) -> list[str]:
     """The values of a key in one of the kernel's tables of ``key: value``; none where it is not."""
-    with suppress(OSError):
-        entries = (line.partition(":") for line in Path(path).read_text().splitlines())
-        return [value.strip() for name, _, value in entries if name.strip() == key]
+    with suppress(OSError), open(path) as file:
+        found = re.findall(rf"^[ \t]*{re.escape(key)}[ \t]*:(.*)", file.read(), re.MULTILINE)
+        return list(map(str.strip, found))
     return []
 
 

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import product, repeat
 from pathlib import Path
@@ -57,14 +56,6 @@ class Event(NamedTuple):
 
 INSTRUCTIONS = Event(0, 1)
 PAGE_FAULTS = Event(1, 2)  # which is counted where a machine has no counters, too
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Instructions of a call, by the row's columns; None where they are not counted."""
-
-    instructions: int | None = None
-    instructions_by: str | None = None
 
 
 class PerfCounter:

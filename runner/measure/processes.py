@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
-from statistics import fmean, median
+from statistics import median
 
 from runner.measure.engine import observations
 from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow, Sample, grouped
-from runner.stats.intervals import mean_interval, quantile
+from runner.stats.intervals import mean_interval, spread_of
 
 
 def combined(
@@ -24,11 +24,10 @@ def combined(
     """The row of a cell after one more process, whose median is that of the processes' medians."""
     # what was settled when a process started makes its samples alike: processes count, not samples
     used = [sample for sample in samples if sample.used]
-    medians = []
-    for of_process in grouped(used, attrgetter("process")).values():
-        timed = ((sample.allocation, sample.wall_s / sample.calls) for sample in of_process)
-        medians.append(median(observations(timed)))
+    medians = _medians(used)
     middle = median(medians)
+    slowdowns = filter(None, (earlier.machine_slowdown, latest.machine_slowdown))
+    was_slow = earlier.as_it_came_s is not None or latest.as_it_came_s is not None
 
     # the interval is of the geometric mean, and need not hold the median
     low, high = mean_interval(medians) or (None, None)
@@ -43,13 +42,9 @@ def combined(
         median_s=middle,
         ci_low_s=None if low is None else min(low, middle),
         ci_high_s=None if high is None else max(high, middle),
-        min_s=times[0],
-        q1_s=quantile(times, 0.25),
-        q3_s=quantile(times, 0.75),
-        mean_s=fmean(times),
-        p90_s=quantile(times, 0.9),
-        p99_s=quantile(times, 0.99),
-        max_s=times[-1],
+        **spread_of(times),
+        machine_slowdown=max(slowdowns, default=None),
+        as_it_came_s=median(_medians(samples)) if was_slow else None,
         samples=len(used),
         processes=len(medians),
         preempted_samples=(earlier.preempted_samples or 0) + (latest.preempted_samples or 0),
@@ -63,3 +58,12 @@ def combined(
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
         flags=merged(earlier.flags, latest.flags),
     )
+
+
+def _medians(samples: Sequence[Sample]) -> list[float]:
+    """Seconds of a call in each process."""
+    medians = []
+    for of_process in grouped(samples, attrgetter("process")).values():
+        timed = ((sample.allocation, sample.wall_s / sample.calls) for sample in of_process)
+        medians.append(median(observations(timed)))
+    return medians

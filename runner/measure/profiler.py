@@ -59,8 +59,9 @@ def profiled(
 ) -> Profile:
     """What runs for a call that takes some ``seconds``, in a row behind other work.
 
-    ``trace`` gives the kernels of what it is given to run. A first, single call tells how many
-    kernels a call has, and starts the profiler, which takes seconds.
+    ``trace`` gives the kernels of what it is given to run. A first, single call starts the
+    profiler, which takes seconds, and may run what is run once; a second tells how many kernels a
+    call has. Where fewer ran in the row, nobody can say which are the calls'.
     """
     calls = calls_in_a_row(seconds)
 
@@ -75,9 +76,10 @@ def profiled(
         synchronize()
 
     synchronize()
-    count = len(trace(single))
+    trace(single)
+    count = calls * len(trace(single))
     seen = sorted(trace(in_a_row), key=attrgetter("start_s"))
-    return summary(seen[len(seen) - count * calls :], calls) if count else Profile()
+    return summary(seen[-count:], calls) if 0 < count <= len(seen) else Profile()
 
 
 def calls_in_a_row(seconds: float) -> int:

@@ -24,11 +24,11 @@ from runner.stats.intervals import quantile
 BLOCK_S = 0.0001
 UNTIMED = 2  # calls before each reading: what ran before has left its own state
 TRIES = 2  # of which the shorter counts
-SHARE = 0.1  # of the time may go to readings
 CALM = 1.15  # slower than at the machine's best by less than this: calm
 CALM_OF_SEVERAL_THREADS = 1.25  # they wait for the slowest of them
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
+FEWEST_SECONDS = 20  # of which a low quantile is more than one lucky second
 RELEARN_AFTER_S = 300  # seconds of looking: a bad minute is no other machine
 
 
@@ -55,16 +55,16 @@ class Sentinel:
         self._in_second: list[tuple[float, ...]] = []
         self._second = -1
         self.own_best: tuple[float, ...] = ()  # a low quantile of whole seconds of this process
-        self._reading_s = 0.0  # that one reading takes
+        self.reading_s = 0.0  # that one reading takes
         self.began_s = time.time()
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
         self._last_s = -math.inf
         self.has_relearned = False  # whether the known best was given up
 
     @property
-    def is_due(self) -> bool:
-        """Whether enough time has passed since the last reading, so that they take little of it."""
-        return self._clock.now() - self._last_s >= self._reading_s / SHARE
+    def rested_s(self) -> float:
+        """Seconds since the last reading."""
+        return self._clock.now() - self._last_s
 
     def read(self) -> tuple[float, ...]:
         """Seconds that a call of each kernel takes now."""
@@ -72,7 +72,7 @@ class Sentinel:
         with self._neutral():
             reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
         self._last_s = self._clock.now()
-        self._reading_s = self._last_s - begun
+        self.reading_s = self._last_s - begun
         if int(self._last_s) != self._second:
             if self._in_second:
                 self._of_seconds.append(_medians(self._in_second))
@@ -96,7 +96,11 @@ class Sentinel:
     @property
     def best(self) -> tuple[float, ...]:
         """Seconds of each kernel at this machine's best, as far as it has been seen."""
-        return self.own_best if self.known is None else tuple(map(min, self.known, self.own_best))
+        if self.known is None:
+            return self.own_best
+        if self.seconds < FEWEST_SECONDS:
+            return tuple(self.known)
+        return tuple(map(min, self.known, self.own_best))
 
     def _read(self, kernel: Thunk, calls: int) -> float:
         for _ in range(UNTIMED):

@@ -123,8 +123,8 @@ class Switches:
                 before_s = self.import_s.get(package, 0.0)
                 self.import_s[package] = before_s + time.perf_counter() - begun
             # whether this process uses PyTorch's accelerator by now, where it can tell
-            is_started = getattr(torch.get_device_module(), "is_initialized", lambda: False)
-            if of_device and not (package or self._has_device) and is_started():
+            asks = of_device and not (package or self._has_device)
+            if asks and getattr(torch.get_device_module(), "is_initialized", bool)():
                 self._has_device = True
                 self._own |= {name: switch.read() for name, switch in self._of_process.items()}
 

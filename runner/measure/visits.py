@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
@@ -40,6 +40,7 @@ SETTLING_CALLS = 15  # at least, before those that are timed, unless they take t
 SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
+FEWEST_OF_PROCESS = 6  # where several processes share them
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
 SURE = 0.001  # p value of a claim that stays one among the many of its run
 MOST_BALANCED = 16  # sides whose orders are balanced: there are as many squared
@@ -109,7 +110,10 @@ class Visit:
     turns: tuple[Turn, ...]
     machine_slowdown: float | None = None  # over its best, around the visit
     calm: bool = True  # whether that was little
-    undisturbed: bool = True  # whether each side had undisturbed blocks
+
+    def is_undisturbed(self, sides: Iterable[int]) -> bool:
+        """Whether each of these sides had undisturbed blocks."""
+        return all(any(map(had_its_cores, self.turns[side].blocks)) for side in sides)
 
 
 @dataclass(frozen=True)
@@ -130,11 +134,13 @@ def visit_until_clear(
     claims: Mapping[float, float],
     processes: int,
     gate: Gate | None = None,
+    *,
+    process: int = 1,
 ) -> Visits:
     """Visit the cells' sides, the baseline first, until all is clear and all times are precise.
 
     Of each relative difference in ``claims`` it is clear, up to the p value that stands there, that
-    it is passed or not; the time is shared between the ``processes``.
+    it is passed or not; the time is shared between the ``processes``, of which this is one.
     """
     timing = cells[0].timing
 
@@ -147,7 +153,8 @@ def visit_until_clear(
                 return False
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
 
-    return _visit_cells(sides, cells, timing, is_enough, gate=gate, processes=processes)
+    shared = {"processes": processes, "process": process}
+    return _visit_cells(sides, cells, timing, is_enough, gate=gate, **shared)
 
 
 def visit_all(sides: Sequence[Side], cells: Sequence[Cell], gate: Gate | None = None) -> Visits:
@@ -164,12 +171,15 @@ def _visit_cells(
     *,
     gate: Gate | None,
     processes: int = 1,
+    process: int = 1,
 ) -> Visits:
     """Visit the cells' sides for as long as all of them may take, shared by these processes."""
+    seed = cells[0].seed + process - 1  # each has orders and places of its own
+    fewest = max(FEWEST_OF_PROCESS, -(-FEWEST_VISITS // processes))
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
     limits = {"budget_s": budget_s, "longest_s": longest_s}
-    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
+    return visit_in_turn(sides, timing, is_enough, **limits, seed=seed, gate=gate, fewest=fewest)
 
 
 def visit_in_turn(
@@ -181,12 +191,13 @@ def visit_in_turn(
     longest_s: float = math.inf,
     seed: int,
     gate: Gate | None = None,
+    fewest: int = FEWEST_VISITS,
 ) -> Visits:
     """Visit two or more warm sides until what was seen is enough, or the time is over.
 
     ``is_enough`` is asked of the calm visits, when they are as many as one of :data:`LOOKS`;
-    ``seed`` is that of orders, sets of memory and contents. The fewest visits with an interval may
-    take longer than ``budget_s`` seconds; no visit begins that would end after ``longest_s``.
+    ``seed`` is that of orders, sets of memory and contents. The ``fewest`` visits may take longer
+    than ``budget_s`` seconds; no visit begins that would end after ``longest_s``.
     ``gate`` waits for calm moments, which is in neither time, and tells them from the others.
     """
     gate = gate or Gate(())
@@ -218,7 +229,7 @@ def visit_in_turn(
                 next_look = next(looks)
             if next_look > LOOKS[-1] or seen.count >= timing.max_samples:
                 return ended("samples")
-            allowed_s = budget_s if seen.count >= FEWEST_VISITS else OVERTIME * budget_s
+            allowed_s = budget_s if seen.count >= fewest else OVERTIME * budget_s
             spent_s = now() - start - gate.waited_s
             if spent_s >= allowed_s or spent_s + spent_s / seen.count > longest_s:
                 return ended("time")
@@ -256,12 +267,14 @@ class _Seen:
     def _tell(self) -> None:
         for turns, moment in self._latest:
             around = self._gate.around(moment)
-            undisturbed = all(any(map(had_its_cores, turn.blocks)) for turn in turns)
             # what is known of a turn elsewhere came with its blocks
-            around["calm"] &= all(b.calm for b in chain.from_iterable(t.blocks for t in turns))
-            visit = Visit(turns, undisturbed=undisturbed, **around)
+            blocks = list(chain.from_iterable(turn.blocks for turn in turns))
+            around["calm"] &= all(block.calm for block in blocks)
+            slowdowns = [around["machine_slowdown"], *(block.machine_slowdown for block in blocks)]
+            around["machine_slowdown"] = max(filter(None, slowdowns), default=None)
+            visit = Visit(turns, **around)
             self._told.append(visit)
-            if visit.calm and undisturbed:
+            if visit.calm and visit.is_undisturbed(range(len(turns))):
                 self.calm.append(visit)
         self._latest = []
 
@@ -296,7 +309,7 @@ def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[
     Of very many sides the orders are drawn at random.
     """
     while sides > MOST_BALANCED:
-        yield draw.sample(range(sides), sides), list(range(sides))
+        yield draw.sample(range(sides), sides), draw.sample(range(sides), sides)
     rotations = [[(side + shift) % sides for side in range(sides)] for shift in range(sides)]
     designs = list(product(williams_square(sides), rotations))
     while True:
@@ -324,10 +337,11 @@ def _turns(
     """One turn of each side, all on the same contents."""
     number = contents.next()
     begun = contents.now()
-    calls = []
-    for index, side in enumerate(sides):
-        side.enter()  # making a call runs some of it: a forward pass, or all that is captured
-        calls.append(side.call_on(number, allocations[index]))
+    calls: dict[int, Thunk] = {}
+    # in the order of the memory, of which an accelerator's allocator gives the first that is free
+    for allocation, index in sorted(zip(allocations, range(len(sides)), strict=True)):
+        sides[index].enter()  # making a call runs some of it: a forward pass, or what is captured
+        calls[index] = sides[index].call_on(number, allocation)
     contents.took(contents.now() - begun)
 
     turns: dict[int, Turn] = {}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import eq
 from pathlib import Path
 from typing import Any
 
-from runner.analysis.changes import Change, Summary, changes, summary_of
+from runner.analysis.changes import ENOUGH, Change, Runs, Summary, changes, key_of, summary_of
 from runner.analysis.pairs import Pairs
+from runner.config.axes import AXES
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
@@ -21,19 +25,20 @@ from runner.report.page.facts import flatten
 from runner.report.page.listing import change_listing
 from runner.report.page.page import page_of
 from runner.report.summary import shown_path
-from runner.report.tables import changes_table, print_table
+from runner.report.tables import by_importance, changes_table, print_table
 from runner.rows.csv_store import write_records
 from runner.rows.rows import BenchmarkRow
-from runner.units import counted
+from runner.units import counted, digits
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
 IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
-ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
 NAMED_AT_MOST = 10
+LONGEST_COMMENT = 60_000  # characters of the Markdown; GitHub takes 65,536
+LINES_OF_COMMENT = (100, 50, 20, 5)  # the most of them that are not longer
 OF_ONE_RUN = re.compile(
     r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.load_1min|"
-    r"host\.cpu_frequency_khz|packages\.(hydra-core|omegaconf|pandas))\b"
+    r"host\.cpu_frequency_khz|noise_sources\.(steal|running)|packages\.(hydra-core|omegaconf|pandas))\b"
 )
 """What of ``environment.json`` no two runs have in common, or times do not depend on."""
 
@@ -43,6 +48,7 @@ class Comparison:
     """Two sides, read and compared."""
 
     changes: Sequence[Change]  # a line of ``compare.csv`` for each cell
+    ordered: Sequence[Change]  # the same, what fails the gate first
     summary: Summary  # what they say together
     environments: Sequence[str]  # a line for each thing that is not the same in both environments
     across: bool  # whether the sides were measured on different machines
@@ -55,17 +61,17 @@ class Comparison:
     @property
     def slower(self) -> list[Change]:
         """The cells that are surely slower than the gate allows."""
-        return [change for change in self.changes if change.is_slower]
+        return [change for change in self.ordered if change.is_slower]
 
     @property
     def wrong(self) -> list[Change]:
         """The cells that fail now and did not before."""
-        return [change for change in self.changes if change.became_wrong]
+        return [change for change in self.ordered if change.became_wrong]
 
     @property
     def more(self) -> list[Change]:
         """The cells whose calls have more instructions than the gate allows."""
-        return [change for change in self.changes if change.has_more_instructions]
+        return [change for change in self.ordered if change.has_more_instructions]
 
     @property
     def failing(self) -> list[Change]:
@@ -90,7 +96,7 @@ def compare_runs(
     """Compare runs, write a table with its Markdown and its page, and print it.
 
     Args:
-        table: the file; of ``ab.csv`` both sides took turns in one run, and neither is to fail.
+        table: the file; of ``ab.csv`` both sides took turns in one run.
         later: the folders of that side's runs.
         earlier: those of the other side.
         report: what counts as the same, and the language of the files.
@@ -109,21 +115,19 @@ def compare_runs(
     found = comparison_of(later, earlier, report, settings, table.name)
     words = words_of(report.language or "en")
     sides = f"{' + '.join(later)} / {' + '.join(earlier)}"
-    notes = _notes(found, words)
+    notes = _all_notes(found, words)
     into = table.parent
     into.mkdir(parents=True, exist_ok=True)
     if table.exists():
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
     write_records(table, found.changes, durable=True)
-    lines = [f"# {printable(sides)}", "", *note_lines(notes, words)]
-    lines += table_lines(changes_table(found.changes), words)
-    write_atomically(table.with_suffix(".md"), "\n".join(lines))
-    write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
+    write_atomically(table.with_suffix(".md"), _comment(sides, found, notes, words))
+    write_atomically(table.with_suffix(".html"), _page(sides, found, words))
 
     # the terminal speaks English, whatever the language of the files
     if not quiet:
-        print_table(changes_table(found.changes))
-    for note in _notes(found, ENGLISH):
+        print_table(changes_table(found.ordered))
+    for note in _all_notes(found, ENGLISH):
         print(printable(note))
     print(f"{counted(len(found.changes), 'cell')} in {shown_path(table)}", flush=True)
     if found.failing:
@@ -141,36 +145,60 @@ def comparison_of(
     Raises:
         ConfigError: a folder holds no rows to compare, or rows of another machine.
     """
+    _refuse_repeated([*later, *earlier])
     before, after = [_loaded(folder) for folder in earlier], [_loaded(folder) for folder in later]
-    across = len({_machine(run) for run in (*before, *after)}) > 1
-    if across and not report.compare_across_nodes:
-        machines = ", ".join(dict.fromkeys(_machine(run) for run in (*before, *after)))
-        remedy = "report.compare_across_nodes=true compares them all the same"
-        raise ConfigError(f"the runs are of different machines ({machines}); {remedy}")
+    old, new = ([_benchmarks(run) for run in side] for side in (before, after))
     found = changes(
-        [_benchmarks(run) for run in before],
-        [_benchmarks(run) for run in after],
+        old,
+        new,
         margin=report.same_within,
         slower_than=settings.slower_than,
         more_instructions=settings.more_instructions,
         pairs=Pairs(after[-1].pairs) if file == IN_TURN else None,
     )
-    summary = summary_of(found, (*ALWAYS_SHOWN, settings.slower_than))
+    differences = (*ALWAYS_SHOWN, settings.slower_than)
+    summary = summary_of(found, differences, settings.slower_than)
     if not summary.both:
-        sides = " and ".join([*later, *earlier])
-        raise ConfigError(f"{sides} have no cell in common; compare runs of the same command")
-    rows = chain.from_iterable(map(_benchmarks, [*after, *(before if file == IN_TURN else [])]))
+        sides, why = " and ".join([*later, *earlier]), _what_differs(old, new)
+        raise ConfigError(
+            f"{sides} have no cell in common: {why}; compare runs of the same command"
+        )
+    machines = dict.fromkeys(chain.from_iterable(map(_machines, (*before, *after))))
+    if len(machines) > 1 and not report.compare_across_nodes:
+        remedy = "report.compare_across_nodes=true compares them all the same"
+        raise ConfigError(f"the runs are of different machines ({', '.join(machines)}); {remedy}")
     return Comparison(
         found,
+        by_importance(found),
         summary,
         environment_changes(before[-1].environment, after[-1].environment),
-        across,
+        len(machines) > 1,
         settings.slower_than,
         settings.more_instructions,
-        failed=exit_code(list(rows), strict=False) != 0,
+        failed=exit_code(list(chain.from_iterable(new)), strict=False) != 0,
         last=after[-1],
         file=file,
     )
+
+
+def _refuse_repeated(folders: Sequence[str]) -> None:
+    """Refuse a folder that is given twice, whose rows would vary by nothing."""
+    for folder, count in Counter(os.path.realpath(folder) for folder in folders).items():
+        if count > 1:
+            raise ConfigError(f"{folder} is given twice; give each run once, on one of the sides")
+
+
+def _what_differs(before: Runs, after: Runs) -> str:
+    """In which columns a later cell differs from the earlier one that is most like it."""
+    one, names = key_of(after[0][0]), [*AXES, "variant"]
+    keys = map(key_of, chain.from_iterable(before))
+    like = max(keys, key=lambda key: sum(map(eq, key, one)))
+    differing = {n: (old, new) for n, old, new in zip(names, like, one, strict=True) if old != new}
+    always = {name for name, axis in AXES.items() if axis.default is not None}
+    if blank := [name for name in differing if name in always and None in differing[name]]:
+        return f"their schemas differ, as one is of a release without {', '.join(blank)}"
+    said = (f"{name} {old} and {new}" for name, (old, new) in differing.items())
+    return f"the nearest ones differ in {', '.join(said)}"
 
 
 def _loaded(folder: str) -> Run:
@@ -187,8 +215,11 @@ def _benchmarks(run: Run) -> list[BenchmarkRow]:
     return [row for row in run.rows_of_job["benchmark"] if isinstance(row, BenchmarkRow)]
 
 
-def _machine(run: Run) -> str:
-    return str((run.environment.get("host") or {}).get("name") or "a machine that is not named")
+def _machines(run: Run) -> list[str]:
+    """Those that its rows name, or its environment, of an older release without their hardware."""
+    host, named = run.environment.get("host") or {}, [row.node for row in _benchmarks(run)]
+    unnamed = run.environment.get("node") or host.get("name") or "a machine that is not named"
+    return list(dict.fromkeys(str(node or unnamed) for node in named))
 
 
 def environment_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -202,73 +233,100 @@ def environment_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     ]
 
 
-def _notes(found: Comparison, words: Words) -> list[str]:
-    """What a reader has to know, in sentences, the most important first."""
-    summary = found.summary
-    numbers = {"limit": f"{100 * found.slower_than:g}", "both": summary.both}
-    numbers["more"] = f"{100 * found.more_instructions:g}"
-    numbers["where"] = words["compare_across"] if found.across else ""
-    notes = []
+Note = tuple[str, str, Sequence[Change]]
+"""A sentence, with its tone and the cells that it is of."""
 
-    def note(key: str, **more: object) -> None:
-        notes.append(words[f"compare_{key}"].format(**numbers, **more))
 
-    # what the gate says, the first of which is the page's, and what was compared
-    if found.slower:
-        note("slower", cells=_named(found.slower, words))
-    if found.wrong:
-        note("wrong", cells=_named(found.wrong, words))
-    if found.more:
-        note("more_instructions", cells=_named(found.more, words))
-    if not found.slower and found.can_see:
-        note("nothing")
+def _gate_notes(found: Comparison, words: Words) -> list[Note]:
+    """What the gate says, the most important first."""
+    kinds = {"slower": found.slower, "wrong": found.wrong, "more_instructions": found.more}
+    notes: list[Note] = [
+        ("wrong", _said(found, words, key, cells=_named(of_kind, words)), of_kind)
+        for key, of_kind in kinds.items()
+        if of_kind
+    ]
     if not found.can_see:
-        note("blind")
+        notes.append(("unclear", _said(found, words, "blind"), []))
+    elif not found.slower:
+        notes.append(("right", _said(found, words, "nothing"), []))
+    return notes
+
+
+def _all_notes(found: Comparison, words: Words) -> list[str]:
+    return [*(text for _, text, _ in _gate_notes(found, words)), *_notes(found, words)]
+
+
+def _notes(found: Comparison, words: Words) -> list[str]:
+    """What else a reader has to know, in sentences."""
+    summary, notes = found.summary, list[str]()
     if found.environments:
-        note("environments", differences="; ".join(found.environments))
+        differences = first_of(found.environments, NAMED_AT_MOST, words)
+        notes.append(_said(found, words, "environments", differences="; ".join(differences)))
 
     # what the verdicts are, and what they could have been
     counts = [f"{words[f'verdict_{name}']}: {n}" for name, n in summary.verdicts.items()]
     not_compared = summary.both - sum(summary.verdicts.values())
     counts += [f"{words['compare_none']}: {not_compared}"] if not_compared else []
-    note("verdicts", counts=", ".join(counts))
+    notes.append(_said(found, words, "verdicts", counts=", ".join(counts)))
     if summary.geometric_mean is not None:
-        note("mean", ratio=ratio_text(summary.geometric_mean, words))
+        notes.append(_said(found, words, "mean", ratio=ratio_text(summary.geometric_mean, words)))
     shares = [f"{100 * least:g} %: {share:.0%}" for least, share in summary.could_show.items()]
-    note("could_show", shares=", ".join(shares))
+    notes.append(_said(found, words, "could_show", shares=", ".join(shares)))
+    if summary.left_out:
+        notes.append(_said(found, words, "left_out", count=summary.left_out))
+    if summary.named_from is not None:
+        least = digits(100 * summary.named_from, 2).replace(".", words["decimal"])
+        notes.append(_said(found, words, "named_from", least=least))
 
     # what is not on both sides
     for side, other in (("before", "after_cell"), ("after", "before_cell")):
         lone = [change for change in found.changes if getattr(change, other) is None]
         if lone:
-            note(f"only_{side}", cells=_named(lone, words))
+            notes.append(_said(found, words, f"only_{side}", cells=_named(lone, words)))
     return notes
+
+
+def _said(found: Comparison, words: Words, key: str, **values: object) -> str:
+    """A sentence; each says where the sides were measured on different machines."""
+    numbers = {"limit": f"{100 * found.slower_than:g}", "both": found.summary.both}
+    numbers["more"] = f"{100 * found.more_instructions:g}"
+    where = words["compare_across"] if found.across else ""
+    return words[f"compare_{key}"].format(**numbers, where=where, **values)
 
 
 def _named(found: Sequence[Change], words: Words) -> str:
     return ", ".join(first_of([change.label for change in found], NAMED_AT_MOST, words))
 
 
-def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:
+def _findings(found: Comparison, words: Words) -> list[FindingText]:
     """What the gate says, and the mean of all changes, as the page's large numbers."""
-    failing = found.failing
-    tone = "right" if found.can_see else "unclear"
-    tone = "wrong" if failing else tone
-    cells = [change.after_cell for change in failing[:NAMED_AT_MOST] if change.after_cell]
-    findings = [FindingText(tone, str(len(failing)), "", notes[0], cells)]
+    findings = []
+    for tone, text, changed in _gate_notes(found, words):
+        cells = [change.after_cell for change in changed[:NAMED_AT_MOST] if change.after_cell]
+        findings.append(FindingText(tone, str(len(changed)), "", text, cells))
     if found.summary.geometric_mean is not None:
         ratio = ratio_text(found.summary.geometric_mean, words)
-        where = words["compare_across"] if found.across else ""
-        findings.append(FindingText("", ratio, "", words["compare_mean_of"].format(where=where)))
+        findings.append(FindingText("", ratio, "", _said(found, words, "mean_of")))
     return findings
 
 
-def _page(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> str:
+def _comment(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> str:
+    """The Markdown, with so many lines of the table that a pull request takes it."""
+    words = {**words, "notes": words["compare_notes"]}
+    for most in LINES_OF_COMMENT:
+        lines = [f"# {printable(sides)}", "", *note_lines(notes, words)]
+        lines += table_lines(changes_table(found.ordered, most), words)
+        if len(text := "\n".join(lines)) <= LONGEST_COMMENT:
+            break
+    return text
+
+
+def _page(sides: str, found: Comparison, words: Words) -> str:
     return page_of(
         rows=_benchmarks(found.last),
         environment=found.last.environment,
-        found=[(sides, _findings(found, notes, words))],
-        notes=notes[1:],
-        listings=[change_listing(found.changes, words, found.file)],
+        found=[(sides, _findings(found, words))],
+        notes=_notes(found, words),
+        listings=[change_listing(found.ordered, words, found.file)],
         words={**words, "notes": words["compare_notes"]},
     )

@@ -49,6 +49,7 @@ class Run:
     environment: Mapping[str, Any]  # ``environment.json``; nothing where it is not there or damaged
     pairs: list[PairVisit]  # the visits of what was measured in turn
     rounds: list[PairVisit]  # those to all calls of a workload
+    files: Mapping[str, list[Path]]  # what the cells' folders have of each job
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
@@ -88,7 +89,7 @@ def conclude(
     # a table is replaced only where the cells' own files can make it again, and all of it
     for job, rows_of_job in run.rows_of_job.items():
         table = root / FILE_OF_JOB[job]
-        if rows_of_job and files_of_jobs(root, job) and loses_nothing(table, rows_of_job):
+        if rows_of_job and run.files[job] and loses_nothing(table, rows_of_job):
             write_rows(table, rows_of_job)
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
@@ -129,11 +130,14 @@ def _export(root: Path, report: Report, run: Run) -> None:
 
 def load_run(root: Path) -> Run:
     """Read all that a run's cells left; what is damaged is passed over, and named."""
-    collected = {job: collect_with_homes(root, job, own_table=True) for job in FILE_OF_JOB}
+    files = files_of_jobs(root)
+    collected = {
+        job: collect_with_homes(root, job, of_job, own_table=True) for job, of_job in files.items()
+    }
     rows_of_job = {job: of_job.rows for job, of_job in collected.items()}
     damaged = list(chain.from_iterable(of_job.damaged for of_job in collected.values()))
 
-    pairs, damaged_files = collect_pairs(root, collected["benchmark"].homes)
+    pairs, damaged_files = collect_pairs(root, collected["benchmark"].homes, files["benchmark"])
     rounds, problems_of_rounds = read_visits(root / ROUNDS_FILE)
     damaged += [*damaged_files, *problems_of_rounds]
     environment: dict[str, Any] = {}
@@ -145,7 +149,7 @@ def load_run(root: Path) -> Run:
     stored, wrong = settings_of(environment.get("report") or {})
     environment["report"] = stored
     damaged += [f"environment.json: {problem}" for problem in (*problems, *wrong)]
-    return Run(rows_of_job, damaged, environment, pairs, rounds)
+    return Run(rows_of_job, damaged, environment, pairs, rounds, files)
 
 
 def effective_report(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, fields
 from functools import partial
 from itertools import chain
@@ -75,6 +77,7 @@ from runner.rows.rows import (
 )
 from runner.units import counted
 
+MANY = 5_000  # rows, beside which the figures are worth a process of their own
 NAMED_AT_MOST = 2
 MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
 NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  # no float16
@@ -111,16 +114,16 @@ def show(
     environment = environment or {}
     analysis = analyse(rows, damaged, report, pairs, rounds)
     pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
-    tables = _tables(analysis, words)
     if pictures.titles and not quiet:
         tell("drawing figures ...")
     if replaced := _what_is_replaced(root, (report, analysis.report)):
         tell(printable(replaced))
-    notes = _notes(root, analysis, environment, words)
 
-    # the figures are drawn beside all else, by a library that leaves Python free meanwhile
-    with ThreadPoolExecutor(1) as pool:
+    # the library that draws lets nothing else of its process run meanwhile
+    with _a_process() if len(rows) > MANY else ThreadPoolExecutor(1) as pool:
         drawn = pool.submit(draw_figures, root, pictures, words)
+        tables = _tables(analysis, words)
+        notes = _notes(root, analysis, environment, words)
         _write_tables(root, analysis)
         text = markdown_of(analysis, tables, notes, pictures.titles, words)
         write_atomically(root / "report.md", text)
@@ -147,6 +150,12 @@ def show(
     print(f"{counted(len(rows), 'row')} in {shown_path(root)}", flush=True)
     if damaged:
         tell("some files are damaged; what they held is missing above")
+
+
+def _a_process() -> ProcessPoolExecutor:
+    """What does one thing beside this process, and leaves its end by a signal to it."""
+    ignore = signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), *ignore)
 
 
 def _what_is_replaced(root: Path, reports: Iterable[Report]) -> str:

@@ -54,8 +54,9 @@ BILL_PARTS = {
     "best_plan": "best choice, with transfers",
 }
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
-IMPORTANCE = {"wrong": 0, "slower": 1, "faster": 2, "unclear": 4, "same": 5}
-"""The order of a comparison's lines; what cannot be compared comes between."""
+GATED = attrgetter("is_slower", "became_wrong", "has_more_instructions")
+IMPORTANCE = {"slower": 0, "faster": 1, "unclear": 3, "same": 4}
+"""The order of a comparison's lines behind those of the gate, what cannot be compared between."""
 TONES = {"faster": "green", "slower": "red", "right": "green", "wrong": "red", "unclear": "yellow"}
 TONED = ("speed-up", "verdict")  # columns
 CHECKED, MEMORY = ("values", "error u", "gradient"), ("peak MB", "saved MB")
@@ -178,16 +179,18 @@ def fastest_table(rows: Sequence[BenchmarkRow]) -> Table | None:
     axes = varying(rows, [axis for axis in COMPARED if axis not in ("op", "size")])
     if len(axes) < 2:
         return None
-    lines = []
+    lines: list[tuple[str, ...]] = []
+    more = 0
     for (op, size), cells in grouped(rows, values_of("op", "size")).items():
-        costs = [(cost, row) for row in cells if not objection(row) and (cost := cost_of(row))]
-        if costs:
+        trusted = ((cost, row) for row in cells if not objection(row) and (cost := cost_of(row)))
+        if len(lines) == MOST_IN_FILE:
+            more += next(trusted, None) is not None
+        elif costs := list(trusted):
             cost, best = min(costs, key=lambda pair: pair[0].value)
             names = (op, size, *(str(getattr(best, axis)) for axis in axes))
             lines.append((*names, digits(cost.value * 1_000), f"{len(costs)} / {len(cells)}"))
     header = ("operation", "size", *axes, "time ms", "trusted")
-    more = max(0, len(lines) - MOST_IN_FILE)
-    return Table("Fastest", header, lines[:MOST_IN_FILE], 2 + len(axes), more) if lines else None
+    return Table("Fastest", header, lines, 2 + len(axes), more) if lines else None
 
 
 def bill_table(bill: Sequence[Charge]) -> Table:
@@ -247,13 +250,21 @@ def crossover_table(crossings: Sequence[Crossover], words: Words) -> Table:
     return Table("Crossovers", header, lines, len(named) + len(compared))
 
 
-def changes_table(changes: Sequence[Change]) -> Table:
+def by_importance(changes: Sequence[Change]) -> list[Change]:
+    """The cells of two runs, what fails the gate first."""
+
+    def rank(change: Change) -> tuple[bool, int]:
+        return not any(GATED(change)), IMPORTANCE.get(change.verdict or "", 2)
+
+    return sorted(changes, key=rank)
+
+
+def changes_table(changes: Sequence[Change], most: int = MOST_IN_FILE) -> Table:
     """A line for each cell of two runs: both times, the speed-up, and what else changed."""
-    ordered = sorted(changes, key=lambda change: IMPORTANCE.get(_said_first(change), 3))
     further = varying(changes, FURTHER)
     names_of = values_of(*NAMED, *further)
     lines = []
-    for change in ordered[:MOST_IN_FILE]:
+    for change in changes[:most]:
         times = (change.before_s, change.after_s)
         shown = ["-" if cost is None else digits(cost * 1_000) for cost in times]
         verdict = (_ratio(change), change.verdict or "-")
@@ -262,10 +273,6 @@ def changes_table(changes: Sequence[Change]) -> Table:
     header = (*map(_head, (*NAMED, *further)), "before ms", "after ms", "speed-up", "verdict")
     more = len(changes) - len(lines)
     return Table("Changes", (*header, "changed"), lines, len(NAMED) + len(further), more)
-
-
-def _said_first(change: Change) -> str:
-    return "wrong" if change.became_wrong else change.verdict or ""
 
 
 def _head(key: str) -> str:

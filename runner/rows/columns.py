@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from functools import cache
 from operator import attrgetter
@@ -105,18 +105,21 @@ def unpacked(record: type, values: Sequence[Any]) -> list[Any]:
     return [record(*of_record) for of_record in zip(*values, strict=True)]
 
 
-def filled(record: type, values: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """Records of a kind from the values of each column, in a third of the time that they take.
+def filled(
+    record: type, texts: Mapping[str, Sequence[str]], values: Mapping[str, Mapping[str, Any]]
+) -> list[Any]:
+    """Records of a kind from each column's texts and their values, in a third of the usual time.
 
     TypeError where the columns are others. A column of nothing is left to the class, as with all
     of them a record takes twice the memory.
     """
     if values.keys() != {column.name for column in _columns(record).every}:
         raise TypeError(f"the columns are not those of {record.__name__}")
-    is_blank = {name: set(of_column) == {None} for name, of_column in values.items()}
+    is_blank = {name: set(of_text.values()) == {None} for name, of_text in values.items()}
     names = [n for n in values if not is_blank[n] or getattr(record, n, "needed") is not None]
     made = []
-    for of_record in zip(*(values[name] for name in names), strict=True):
+    columns = [map(values[name].__getitem__, texts[name]) for name in names]
+    for of_record in zip(*columns, strict=True):
         item: Any = object.__new__(record)
         item.__dict__.update(zip(names, of_record, strict=True))
         made.append(item)
@@ -125,30 +128,40 @@ def filled(record: type, values: Mapping[str, Sequence[Any]]) -> list[Any]:
 
 def out_of_range(record: object) -> str:
     """The first number of a row, or of a visit, that cannot be; blank where all can."""
-    kind: type = type(record)
+    return _out_of_range(type(record), lambda name: (getattr(record, name),))
+
+
+def _out_of_range(kind: type, values_of: Callable[[str], Iterable[Any]]) -> str:
     for name, low, high in _columns(kind).limits:
-        value = getattr(record, name)
-        if value is None or low <= value <= high or (value == 0 and MAY_BE_ZERO.fullmatch(name)):
-            continue
-        return f"{name} is {one_line(value, 40)}"
+        for value in values_of(name):
+            if value is None or low <= value <= high:
+                continue
+            if value != 0 or not MAY_BE_ZERO.fullmatch(name):
+                return f"{name} is {one_line(value, 40)}"
     return ""
 
 
 def problem_of(row: Row, job: str) -> str:
     """What of a row of a job's file cannot be; blank where all can."""
-    points = getattr(row, "points", None)
-    if row.job != job:
-        return f"job is {one_line(row.job, 40)}, not {job}"
-    if not re.fullmatch(r"[\w-]{1,64}", row.cell or ""):
-        return f"cell is {one_line(row.cell, 40)}"
-    if points is not None and not _are_points(points):
-        return f"points is {one_line(points, 40)}"
-    kind: type = type(row)
+    return problem_in(type(row), job, lambda name: (getattr(row, name, None),))
+
+
+def problem_in(kind: type, job: str, values_of: Callable[[str], Iterable[Any]]) -> str:
+    """What of the values of each column of such rows cannot be; blank where all can."""
+    for name in values_of("job"):
+        if name != job:
+            return f"job is {one_line(name, 40)}, not {job}"
+    for cell in values_of("cell"):
+        if not re.fullmatch(r"[\w-]{1,64}", cell or ""):
+            return f"cell is {one_line(cell, 40)}"
+    for points in values_of("points"):
+        if points is not None and not _are_points(points):
+            return f"points is {one_line(points, 40)}"
     for name in _columns(kind).words:
-        text = getattr(row, name)
-        if (not text and name in (*NAMED, "status")) or len(text or "") > LONGEST_NAME:
-            return f"{name} has {len(text or ''):,} characters"
-    return out_of_range(row)
+        for text in values_of(name):
+            if (not text and name in (*NAMED, "status")) or len(text or "") > LONGEST_NAME:
+                return f"{name} has {len(text or ''):,} characters"
+    return _out_of_range(kind, values_of)
 
 
 def _are_points(text: str) -> bool:

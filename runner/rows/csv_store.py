@@ -27,7 +27,7 @@ from runner.files import (
     refuse_larger,
     write_atomically,
 )
-from runner.rows.columns import columns_in, filled, out_of_range, problem_of
+from runner.rows.columns import columns_in, filled, numbers_of, out_of_range, problem_in, problem_of
 from runner.rows.environment_file import code_order
 from runner.rows.other_schemas import other_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
@@ -63,21 +63,28 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     # those, and rows of a newer release, have columns that others do not have
     types = dict.fromkeys(map(type, rows))
     columns = list(dict.fromkeys(f.name for f in chain.from_iterable(map(fields, types))))
-    lines = [[*columns, "schema", "checksum"]]
     values_of: Callable[[Row], Sequence[Any]] = attrgetter(*columns)
     if len(types) > 1:
         values_of = partial(_values_where_there, columns)
-    for position, row in enumerate(rows, start=1):
-        values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
-        lines.append([*values, _checksum(values, position, len(rows))])
-    write_atomically(path, csv_text(lines))
+    texts = ([*map(_text, values_of(row)), str(SCHEMA_VERSION)] for row in rows)
+    lines = ([*of, _checksum(of, n, len(rows))] for n, of in enumerate(texts, start=1))
+    write_atomically(path, csv_text(chain([[*columns, "schema", "checksum"]], lines)))
 
 
 def write_records(path: Path, records: Sequence[Any], *, durable: bool = False) -> None:
     """Write records of a kind, a line each: raw measurements, or a report's ``durable`` tables."""
-    columns = [field.name for field in columns_in(records[0])]
-    lines = (map(_text, values) for values in map(attrgetter(*columns), records))
-    write_atomically(path, csv_text([columns, *lines]), durable=durable)
+    names = [field.name for field in columns_in(records[0])]
+    numbers, values_of = numbers_of(type(records[0])), attrgetter(*names)
+
+    def lines() -> Iterator[Iterable[object]]:
+        yield names
+        for start in range(0, len(records), LINES_AT_ONCE):
+            of_columns = zip(*map(values_of, records[start : start + LINES_AT_ONCE]), strict=True)
+            pairs = zip(names, of_columns, strict=True)
+            cells = (of if name in numbers else map(_text, of) for name, of in pairs)
+            yield from zip(*cells, strict=True)
+
+    write_atomically(path, csv_text(lines()), durable=durable)
 
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:
@@ -103,24 +110,29 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
     return rows
 
 
-def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
-    """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
+def _read_lines(path: Path, row_type: type[AnyRow], job: str = "") -> list[AnyRow | str]:
+    """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost.
+
+    With a ``job`` a row whose values cannot be is none, either.
+    """
     try:
         refuse_larger(path)
         with path.open("rb") as file_of_bytes:
             read = partial(file_of_bytes.read, 2**20)
             lines = sum(block.count(b"\n") for block in iter(read, b""))
         with path.open(newline="", encoding="utf-8") as file:
-            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1)
+            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1, job)
             if len(rows) != lines - 1:  # a value has several lines, or the last one was cut short
                 file.seek(0)
-                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows))
+                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows), job)
             return rows
     except (csv.Error, ValueError) as error:  # of another encoding, or beyond what is read
         raise DamagedFile(f"{path}: {error}") from error
 
 
-def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> list[AnyRow | str]:
+def _read(
+    lines: Iterator[list[str]], row_type: type[AnyRow], total: int, job: str
+) -> list[AnyRow | str]:
     """The rows, some lines at a time; checksums hold the ``total`` number of all rows."""
     header, first = next(lines, []), next(lines, [])
     kind: Any = row_type  # for which lru_cache has no type
@@ -131,7 +143,7 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> lis
     lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []
     while some := list(islice(lines, LINES_AT_ONCE)):
-        for line, row in zip(some, layout.rows(some), strict=True):
+        for line, row in zip(some, layout.rows(some, job), strict=True):
             rows.append(_unharmed(row, line, len(rows) + 1, total, layout.schema))
     if not rows:
         raise ValueError("no row is left")
@@ -158,21 +170,24 @@ class Layout(NamedTuple):
     columns: tuple[str, ...]  # by today's names
     parse: Sequence[Parser]  # of each
 
-    def rows(self, lines: Sequence[list[str]]) -> list[Any]:
+    def rows(self, lines: Sequence[list[str]], job: str) -> list[Any]:
         """What each line holds: a row, or why it is none; column by column where all are well."""
         if len(lines) > 1 and self.schema >= SCHEMA_VERSION:
             with suppress(ValueError, TypeError):  # a word for a number, or too few of them
-                texts = list(zip(*lines, strict=True))[:-2]
-                values = list(map(_of_column, self.parse, texts))
-                return filled(self.row_type, dict(zip(self.columns, values, strict=True)))
-        return list(map(self._row, lines))
+                texts = dict(zip(self.columns, list(zip(*lines, strict=True))[:-2], strict=True))
+                values = dict(zip(texts, map(_values_of, self.parse, texts.values()), strict=True))
+                every = {name: of_text.values() for name, of_text in values.items()}
+                if not (job and problem_in(self.row_type, job, lambda n: every.get(n, ()))):
+                    return filled(self.row_type, texts, values)
+        return [self._row(line, job) for line in lines]
 
-    def _row(self, line: Sequence[str]) -> object:
+    def _row(self, line: Sequence[str], job: str) -> object:
         try:
             row = dict(zip(self.columns, _values(self.parse, line[:-2]), strict=True))
             if self.schema < SCHEMA_VERSION:
                 row = _with_todays_values(self.file, row)
-            return self.row_type(**row)
+            made = self.row_type(**row)
+            return (job and problem_of(made, job)) or made
         except (ValueError, TypeError):
             return _wrong_column(self.columns, self.parse, line)
 
@@ -190,10 +205,9 @@ def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
     return Layout(file, schema, row_type, columns, _parsers(row_type, columns))
 
 
-def _of_column(read: Parser, texts: Sequence[str]) -> list[Any]:
-    """The values of a column, of which most have few."""
-    values = {text: read(text) if text or read is _words else None for text in set(texts)}
-    return [values[text] for text in texts]
+def _values_of(read: Parser, texts: Sequence[str]) -> dict[str, Any]:
+    """The values of a column's texts, of which most have few."""
+    return {text: read(text) if text or read is _words else None for text in set(texts)}
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
@@ -226,8 +240,10 @@ def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row]
     return collected.rows, collected.damaged
 
 
-def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Collected:
-    """Every row of a job below a run's folder, once.
+def collect_with_homes(
+    root: Path, job: str, in_folders: Sequence[Path] | None = None, *, own_table: bool = False
+) -> Collected:
+    """Every row of a job below a run's folder, once; ``in_folders`` is what the folders have of it.
 
     A cell whose folder is gone has its row in the run's own table, which counts beside the folders
     with ``own_table``. Where a cell stands in several folders, as after a sweep was taken up again
@@ -240,7 +256,7 @@ def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Coll
     code_number = code_order(root)
     damaged: list[str] = []
     table = root / FILE_OF_JOB[job]
-    in_folders = files_of_jobs(root, job)
+    in_folders = files_of_jobs(root)[job] if in_folders is None else in_folders
     paths = [*in_folders, table] if own_table or not in_folders else in_folders
     for path in paths:
         if path is table and not _has_more(table, of_cell):
@@ -271,16 +287,9 @@ def collect_with_homes(root: Path, job: str, *, own_table: bool = False) -> Coll
 
 def _believed(path: Path, job: str) -> tuple[list[Row], list[str]]:
     """The rows of a file that can be as they stand there, and what is wrong with the others."""
-    believed, problems = [], []
-    for number, row in enumerate(_read_lines(path, ROW_OF_JOB[job]), start=2):
-        problem = row if isinstance(row, str) else problem_of(row, job)
-        if isinstance(row, str):
-            problems.append(row)
-        elif problem:
-            problems.append(f"line {number}: {problem}")
-        else:
-            believed.append(row)
-    return believed, problems
+    rows = _read_lines(path, ROW_OF_JOB[job], job)
+    problems = [row for row in rows if isinstance(row, str)]
+    return [row for row in rows if not isinstance(row, str)], problems
 
 
 def _has_more(table: Path, of_cell: Mapping[str, tuple[Rank, Any]]) -> bool:
@@ -319,13 +328,15 @@ def _cells_named(table: bytes) -> set[str]:
     return {name.decode() for name in IDENTITY.findall(table)} - {"cell"}
 
 
-def collect_pairs(root: Path, homes: Mapping[str, Path]) -> tuple[list[PairVisit], list[str]]:
+def collect_pairs(
+    root: Path, homes: Mapping[str, Path], in_folders: Sequence[Path] | None = None
+) -> tuple[list[PairVisit], list[str]]:
     """Every visit to pairs of cells below a run's folder, and a line for each unreadable file.
 
     Of a cell that stands in several folders it is those of the row that counts (``homes``): others
     are of other code, of another node, or of another day.
     """
-    in_folders = files_of_jobs(root, "benchmark")
+    in_folders = files_of_jobs(root)["benchmark"] if in_folders is None else in_folders
     visits: list[PairVisit] = []
     damaged = []
     for path in [table.with_name(PAIRS_FILE) for table in in_folders] + [root / PAIRS_FILE]:
@@ -358,24 +369,34 @@ def read_visits(path: Path) -> tuple[list[PairVisit], list[str]]:
     return right, [f"{path}: {len(problems)} visits cannot be: {problems[0]}"]
 
 
-def files_of_jobs(root: Path, job: str) -> list[Path]:
-    """What a sweep's cells, but no run within it, left, in order; nothing for a run of one cell."""
+def files_of_jobs(root: Path) -> dict[str, list[Path]]:
+    """What a sweep's cells, but no run within it, left of each job, in order.
+
+    Nothing for a run of one cell.
+    """
+    found: dict[str, list[Path]] = {job: [] for job in FILE_OF_JOB}
     with os.scandir(root) as entries:  # thousands, for which Path takes its time
-        tables = [f"{entry.path}{os.sep}{FILE_OF_JOB[job]}" for entry in entries if entry.is_dir()]
-    found = [path for path in tables if os.path.isfile(path) and not _is_run(path)]
-    return sorted(map(Path, found), key=lambda path: _job_number(path.parent.name))
+        folders = [entry.path for entry in entries if entry.is_dir()]
+    for folder in sorted(folders, key=lambda path: _job_number(os.path.basename(path))):
+        with suppress(OSError):
+            names = set(os.listdir(folder))
+            for job, name in FILE_OF_JOB.items():
+                is_there = name in names and os.path.isfile(os.path.join(folder, name))
+                if is_there and "environment.json" not in names:
+                    found[job].append(Path(folder, name))
+    return found
 
 
-def _is_run(table: str) -> bool:
-    return os.path.lexists(os.path.join(os.path.dirname(table), "environment.json"))
-
-
-def csv_text(table: Iterable[Iterable[object]]) -> str:
-    """A table as CSV: blank for None, every digit of a float, as :func:`_text` has it."""
-    lines: list[str] = []
+def csv_text(table: Iterable[Iterable[object]]) -> Iterator[str]:
+    """A table as CSV, some lines at a time: blank for None, every digit of a float."""
+    written: list[str] = []
     # what it ends lines with here are the signs that it puts within quotes; all of them end lines
-    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(table)
-    return "".join([f"{line[:-2]}\n" for line in lines])
+    writer = csv.writer(SimpleNamespace(write=written.append), lineterminator="\r\n")
+    lines = iter(table)
+    while some := list(islice(lines, LINES_AT_ONCE)):
+        writer.writerows(some)
+        yield "".join([f"{line[:-2]}\n" for line in written])
+        written.clear()
 
 
 def _checksum(values: Sequence[str], position: int, total: int) -> str:
@@ -389,10 +410,10 @@ def _checksum(values: Sequence[str], position: int, total: int) -> str:
 
 def _text(value: object) -> str:
     """A value as a CSV has it: blank for None, every digit of a float, a tuple's items spaced."""
-    if isinstance(value, str):
-        return _inert(value) if FORMULA.match(value) else value
     if value is None:
         return ""
+    if isinstance(value, str):
+        return _inert(value) if FORMULA.match(value) else value
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 

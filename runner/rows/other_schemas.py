@@ -67,7 +67,7 @@ def json_object(text: str | None) -> dict[str, Any]:
     """The JSON object that a column holds; nothing where it is blank, or has been altered."""
     found: Any = {}
     with suppress(ValueError, TypeError, RecursionError):
-        found = json.loads(text or "{}")
+        found = json.loads(text) if text else found
     return found if isinstance(found, dict) else {}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from statistics import NormalDist, fmean, stdev
+from typing import Any
 
 CONFIDENCE = 0.95
 MOST_TRIALS = 10_000  # of which mpmath knows a rate
@@ -18,6 +19,13 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def spread_of(ordered: Sequence[float]) -> dict[str, Any]:
+    """Ends, quartiles, mean and tail of sorted times, by the row's columns."""
+    quantiles = {"q1_s": 0.25, "q3_s": 0.75, "p90_s": 0.9, "p99_s": 0.99}
+    found = {name: quantile(ordered, fraction) for name, fraction in quantiles.items()}
+    return {"min_s": ordered[0], "max_s": ordered[-1], "mean_s": fmean(ordered), **found}
 
 
 def median_interval(
@@ -56,6 +64,21 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return math.exp(center - half), math.exp(center + half)
 
 
+def mean_beyond(values: Sequence[float], margin: float) -> float:
+    """The two-sided p value of the hypothesis that the typical one lies within the margin of 1.
+
+    It is Student's, as :func:`mean_interval`.
+    """
+    logs = [math.log(value) for value in values]
+    beyond, error = abs(fmean(logs)) - math.log1p(margin), stdev(logs) / math.sqrt(len(logs))
+    if beyond <= 0:
+        return 1.0
+    if error == 0:
+        return 0.0
+    freedom = len(logs) - 1
+    return float(_beta(freedom / 2, 0.5, freedom / (freedom + (beyond / error) ** 2)))
+
+
 def rate_high(events: int, trials: int) -> float:
     """What a rate is below with 95 % confidence (Clopper and Pearson, Biometrika 26, 1934)."""
     if events >= trials:
@@ -78,13 +101,17 @@ def student_quantile(freedom: int) -> float:
 
 def _beta_quantile(a: float, b: float, probability: float) -> float:
     """What a number of a beta distribution is below with such a probability."""
-    import mpmath  # takes long, and most runs need it not
-
-    def beyond(x: float) -> mpmath.mpf:
-        return mpmath.betainc(a, b, 0, x, regularized=True) - probability
+    import mpmath
 
     halves = {"solver": "bisect", "maxsteps": 60, "verify": False}
-    return float(mpmath.findroot(beyond, (0, 1), **halves))
+    return float(mpmath.findroot(lambda x: _beta(a, b, x) - probability, (0, 1), **halves))
+
+
+def _beta(a: float, b: float, x: float) -> Any:
+    """The probability that a number of a beta distribution is below ``x``."""
+    import mpmath  # takes long, and most runs need it not
+
+    return mpmath.betainc(a, b, 0, x, regularized=True)
 
 
 def ratio_interval(

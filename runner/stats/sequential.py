@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import median
 
-from runner.stats.intervals import median_interval
+from runner.stats.intervals import mean_beyond, mean_interval, median_interval
 
 ERROR = 0.05  # of all looks together
+SEVERAL = 5  # processes, of which the interval is that of a mean
 LOOKS = (10, 20, 40, 80, 160, 320)
 """The numbers of visits at which a pair is looked at."""
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
@@ -43,32 +44,63 @@ def paired_ratio(
 
     The interval is that of the sign test, which asks nothing of the visits' distribution but that
     each is as likely above the true ratio as below. What differs between processes makes the visits
-    of each alike, so that where the processes' own intervals exclude each other's medians, the
-    interval reaches over all of theirs. ``margin`` is the relative difference up to which two sides
-    count as the same; after the last visits what is left of the error may be spent.
+    of each alike, so that the interval also holds what processes differ by (Student's, of several;
+    of a few, their own where they contradict each other). ``margin`` is the
+    relative difference up to which two sides count as the same; after the last visits what is left
+    of the error may be spent.
     """
     processes = [sorted(process) for process in log_ratios]
     pooled = sorted(chain.from_iterable(processes))
     share, remaining = errors_at(len(pooled))
-    low, high = _interval(pooled, processes, share)
-    error = share
-    if is_last and verdict_of(low, high, margin) == "unclear":
-        error = remaining
-        low, high = _interval(pooled, processes, error)
-    p_value = min(1.0, _sign_test(pooled, math.log1p(margin)) * ERROR / error)
-    value = math.exp(median(pooled))
-    return PairedRatio(value, low, high, p_value, len(pooled), len(processes))
+    found = _tested(pooled, processes, margin, share)
+    if is_last and verdict_of(found.low, found.high, margin) == "unclear":
+        found = _tested(pooled, processes, margin, remaining)
+    return found
 
 
-def _interval(
-    pooled: Sequence[float], processes: Sequence[Sequence[float]], error: float
-) -> tuple[float | None, float | None]:
+def _tested(
+    pooled: Sequence[float], processes: Sequence[Sequence[float]], margin: float, error: float
+) -> PairedRatio:
+    """The ratio where its interval may err by so much."""
+
+    def p_of(ordered: Sequence[float]) -> float:
+        return min(1.0, _sign_test(ordered, math.log1p(margin)) * ERROR / error)
+
+    found = PairedRatio(
+        math.exp(median(pooled)), None, None, p_of(pooled), len(pooled), len(processes)
+    )
     ends = median_interval(pooled, error)
     if ends is None:
-        return None, None
-    if len(processes) > 1:
-        ends = _over_processes(ends, processes, error)
-    return math.exp(ends[0]), math.exp(ends[1])
+        return found
+    low, high = map(math.exp, ends)
+    if len(processes) == 1:
+        return replace(found, low=low, high=high)
+
+    # several processes count, and not their visits
+    middles = [math.exp(median(process)) for process in processes]
+    if len(processes) >= SEVERAL:
+        ends = mean_interval(middles) or (low, high)
+        p_value = max(found.p_value, mean_beyond(middles, margin))
+        return replace(found, low=min(low, ends[0]), high=max(high, ends[1]), p_value=p_value)
+
+    # each of a few holds what the others say: their visits are of one ratio
+    own = [interval for process in processes if (interval := median_interval(process, error))]
+    lows, highs = [math.exp(least) for least, _ in own], [math.exp(most) for _, most in own]
+    bottom, top = max(lows, default=0.0), min(highs, default=math.inf)
+    if bottom <= min(middles) and max(middles) <= top:
+        return replace(found, low=low, high=high)
+
+    # they differ: what is claimed has to hold in each
+    low, high = min([low, *lows, *middles]), max([high, *highs, *middles])
+    if bottom <= top:
+        p_value = max(map(p_of, processes))
+        return replace(found, low=low, high=high, p_value=p_value)
+
+    # by so much that they count, and not their visits: those to come may differ as much again
+    reached = mean_interval(middles) or (low, high)
+    low, high = min(low, reached[0]), max(high, reached[1])
+    claimed = verdict_of(low, high, margin) in ("faster", "slower")
+    return replace(found, low=low, high=high, p_value=ERROR if claimed else 1.0)
 
 
 def log_ratios(seconds: Sequence[Sequence[float]], other: int) -> list[float]:
@@ -106,19 +138,6 @@ def errors_at(visits: int) -> tuple[float, float]:
     if visits in LOOKS:
         return ERROR * SHARES[LOOKS.index(visits)], remaining
     return remaining, remaining
-
-
-def _over_processes(
-    ends: tuple[float, float], processes: Sequence[Sequence[float]], error: float
-) -> tuple[float, float]:
-    """The pooled interval, or one over all processes' own where they contradict each other."""
-    own = [median_interval(process, error) for process in processes]
-    middles = [median(process) for process in processes]
-    known = [interval for interval in own if interval is not None]
-    lows, highs = [low for low, _ in known], [high for _, high in known]
-    if not known or (max(lows) <= min(middles) and max(middles) <= min(highs)):
-        return ends
-    return min(ends[0], *lows), max(ends[1], *highs)
 
 
 def _sign_test(ordered: Sequence[float], margin: float) -> float:

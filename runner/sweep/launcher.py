@@ -100,13 +100,10 @@ class JobLauncher:
         """Have cells that a report with a settled baseline compares measured in turn from now."""
         self._report, self._compare = report, compare
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
-    ) -> Sequence[JobReturn]:
+    def launch(self, jobs: Sequence[HydraJob], numbers: Sequence[int]) -> Sequence[JobReturn]:
         """Run the jobs, by their numbers in the whole sweep; one that raises ends it."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        jobs = [self.composer.job(overrides) for overrides in job_overrides]
         runs = [
             _JobRun(job.cell, job=job, number=number)
             for job, number in zip(jobs, numbers, strict=True)
@@ -128,7 +125,7 @@ class JobLauncher:
         ):
             share = max((run.cell.timing.revisit_share for run in going), default=0.0)
             run_group = partial(self._run_group, progress=progress)
-            run_all(groups, share, run_group, progress.again)
+            run_all(self._session.cells, groups, share, run_group, progress.again)
         if self._config.objective:  # another sweeper waits for an answer to each
             for run in left_out:
                 run.job_return = self.listeners.end(run.job, run.number, [])

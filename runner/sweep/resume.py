@@ -18,21 +18,33 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell
+from runner.cells.comparison import process_count
 from runner.config.axes import AXES, label
 from runner.config.cases import Case, read_case
 from runner.config.hydra_internals import check_size
 from runner.config.implementation import DEFAULT
 from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
+from runner.config.schema import Compare
 from runner.errors import ConfigError, one_line, unknown
 from runner.execute.user_code import edited, packages_of
 from runner.files import LEFTOVER, bounded_text
-from runner.rows.csv_store import collect
+from runner.rows.csv_store import collect_with_homes, files_of_jobs, read_visits
 from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, STATUSES, BenchmarkRow, Row, grouped
+from runner.rows.rows import (
+    FILE_OF_JOB,
+    NON_FAILURES,
+    PAIRS_FILE,
+    STATUSES,
+    BenchmarkRow,
+    Row,
+    grouped,
+)
 
 NAMING = tuple(axis for axis in AXES.values() if axis.name != "threads")
+BUILD_LIMIT = re.compile(r"stopped after limit\.build_time_s=(\S+) s")
+"""What the reason of a row says that was ended by it, and not by ``limit_time_s``."""
 LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended", "slow_machine")
 
 
@@ -41,13 +53,15 @@ def read_all_rows(root: Path) -> list[Row]:
 
     The run's own tables do not stand in for folders that are damaged or gone: these run again.
     """
-    found = (collect(root, job)[0] for job in FILE_OF_JOB)
+    files = files_of_jobs(root).items()
+    found = (collect_with_homes(root, job, of_job).rows for job, of_job in files)
     return list(chain.from_iterable(found))
 
 
 def is_damaged(root: Path) -> bool:
     """Whether there are rows that cannot be read."""
-    return any(collect(root, job)[1] for job in FILE_OF_JOB)
+    files = files_of_jobs(root).items()
+    return any(collect_with_homes(root, job, of_job).damaged for job, of_job in files)
 
 
 def words_to_retry(retry: str | Sequence[object] | None) -> set[str]:
@@ -83,9 +97,33 @@ def _is_final(row: Row, cell: Cell, retry: set[str]) -> bool:
     before, now = row.limit_memory_bytes, cell.limit.memory_bytes
     if row.status == "out_of_memory" and before is not None:
         return now is not None and now <= before
+    if row.status == "timeout" and (built := BUILD_LIMIT.search(row.reason or "")):
+        return float(f"{cell.limit.build_time_s:g}") <= float(built[1])  # as it is written
     if row.status == "timeout" and row.limit_time_s is not None:
         return cell.limit.time_s <= row.limit_time_s
     return row.status in NON_FAILURES
+
+
+def half_compared(root: Path, cells: Sequence[Cell], compare: Compare) -> set[str]:
+    """The cells of which not all processes have made their visits, by identity.
+
+    Rounds are in the order of the cells: what lies before one that has had its turn in the last
+    process has had it too, and where it has no visits of it, that process has died.
+    """
+    cell_of = {cell.identity: cell for cell in cells}
+    found: set[str] = set()
+    for table in reversed(files_of_jobs(root)["benchmark"]):
+        visits, _ = read_visits(table.with_name(PAIRS_FILE))
+        latest = {visit.other_cell: visit.process for visit in visits}
+        lacking = [
+            name
+            for name, process in latest.items()
+            if name in cell_of and process < process_count([cell_of[name]] * 2, compare)
+        ]
+        if latest and not lacking:
+            break
+        found |= set(lacking)
+    return found
 
 
 def depends_on_machine(row: Row, cell: Cell) -> bool:

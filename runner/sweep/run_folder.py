@@ -80,7 +80,10 @@ def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bo
 
 def _holds_another(folder: Path, cell: str | None) -> bool:
     """Whether there is a row in a folder that is not this cell's, be it damaged."""
-    for table in map(folder.joinpath, _tables()):
+    names: set[str] = set()
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names.update(os.listdir(folder))  # once, as a folder for each of many cells is asked for
+    for table in map(folder.joinpath, names.intersection(_tables())):
         if table.is_file():
             try:
                 rows = bounded_text(table, errors="replace").partition("\n")[2]

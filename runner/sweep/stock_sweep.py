@@ -69,7 +69,7 @@ class StockSweep:
         refuse_chdir(self._config.hydra)
         refuse_parallel(self._config.hydra)
         refuse_run(self._config)
-        given = {key: self._config[key] for key in ("resume", "zip", "cells")}
+        given = {key: self._config[key] for key in ("resume", "zip", "cells", "workload")}
         given["cluster"] = self._config.cluster.name
         for key, value in given.items():
             if value:

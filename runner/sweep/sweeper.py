@@ -67,7 +67,6 @@ class GridSweep:
         )
         jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
-        # shared, as the launcher composes each job again, which costs next to nothing then
         launcher = self._grid_launcher
         self._composer = launcher.composer if launcher else Composer(self._loader, config)
         if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
@@ -300,6 +299,8 @@ class GridSweep:
 
         # what has to be known of this machine only the worker can tell
         again, cell_of = set(changed), {cell.identity: cell for cell in cells}
+        if self._compare.in_turn:
+            again |= resume.half_compared(self._root, cells, self._compare)
         rows = [row for row in rows_on_disk if row.cell in cell_of]
         asked = [row for row in rows if resume.depends_on_machine(row, cell_of[row.cell])]
         if asked and not self._config.dry_run and self._cluster is None:
@@ -331,9 +332,9 @@ class GridSweep:
                 on_end=partial(self._tell, jobs),
             )
             return []
-        overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
-            return self._grid_launcher.launch(overrides, numbers)
+            return self._grid_launcher.launch([jobs[number] for number in numbers], numbers)
+        overrides = [list(jobs[number].overrides) for number in numbers]
         self._session.begin_measuring()  # perhaps in other processes
         with for_programs(self._config.output):  # as Hydra's launchers log to standard output
             returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])

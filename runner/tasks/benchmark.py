@@ -7,7 +7,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -31,16 +31,14 @@ from runner.measure.call_trace import write_trace
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings
-from runner.measure.energy import Energy, energy_of
+from runner.measure.energy import energy_of
 from runner.measure.engine import Measurement, Opening, measure
-from runner.measure.fingerprint import Fingerprint, fingerprint_of
+from runner.measure.fingerprint import fingerprint_of
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
-from runner.measure.host_memory import free_memory_bytes
 from runner.measure.instructions import (
     PERF,
     CallgrindCounter,
-    Counted,
     PerfCounter,
     instructions_of,
 )
@@ -49,7 +47,7 @@ from runner.measure.precision import coarser
 from runner.measure.profiler import Profile
 from runner.rows.columns import LONGEST_NAME
 from runner.rows.flags import merged
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, with_values
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
@@ -226,13 +224,13 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
     ran = _fingerprint(ready, timed)
-    row = replace(row, **vars(energy), **vars(profile), **vars(ran))
+    row = with_values(row, **energy, **vars(profile), **ran)
 
     def keep(known: Checked) -> None:
         task.keep(TaskResult([known.put_into(row)], samples))
 
     keep(Checked())
-    row = replace(row, **vars(_counted(ready)))
+    row = with_values(row, **_counted(ready))
     rougher = coarser(task.device.torch) if "reduced_precision" in detected else 1.0
     if conduct.is_asked and "mutates_input" not in detected:
         checked = check(task, conduct.unseen, keep, conduct.in_a_row, coarser=rougher)
@@ -249,11 +247,11 @@ def count(task: Task) -> int:
     return instructions_of(ready.call, CallgrindCounter(*toggles))
 
 
-def _energy(ready: Ready, measured: Measurement) -> Energy:
+def _energy(ready: Ready, measured: Measurement) -> dict[str, Any]:
     """What a call uses, where that is asked for and counted."""
     task, timing = ready.task, ready.task.cell.timing
     if not timing.energy_s:
-        return Energy()
+        return {}
     task.report_step("counting energy")
     device, call_s = task.device, measured.median_s
     counted_j = device.sensors.energy_j
@@ -286,24 +284,25 @@ def _write_trace(ready: Ready, measured: Measurement) -> None:
         print(f"the profiler leaves no trace: {error}")
 
 
-def _counted(ready: Ready) -> Counted:
+def _counted(ready: Ready) -> dict[str, Any]:
     """The instructions of a call, where they are asked for and this machine counts them itself."""
     is_alone = ready.task.device.is_cpu and torch.get_num_threads() == 1
     if ready.task.cell.timing.counts is None or not is_alone:
-        return Counted()
+        return {}
     ready.task.report_step("counting instructions")
     try:
-        return Counted(instructions_of(ready.call, PerfCounter()), PERF)
+        counted = instructions_of(ready.call, PerfCounter())
+        return {"instructions": counted, "instructions_by": PERF}
     except (OSError, RuntimeError, MemoryError) as error:
         print(f"the processor counts no instructions: {error}")
-        return Counted()
+        return {}
 
 
-def _fingerprint(ready: Ready, timed: TimedCall) -> Fingerprint:
+def _fingerprint(ready: Ready, timed: TimedCall) -> dict[str, Any]:
     """What ran for a call, where a further one is affordable and can be watched."""
     cell = ready.task.cell
     if timed.takes_long or cell.is_compiled or cell.graph:
-        return Fingerprint()
+        return {}
     return fingerprint_of(ready.call, on_host=ready.task.device.is_cpu)
 
 
@@ -320,7 +319,7 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
         except (Exception, SystemExit):  # the times are right, whatever is made of them
             own[name] = None
             traceback.print_exc()
-    return replace(row, own=json.dumps(own, default=str)) if own else row
+    return with_values(row, own=json.dumps(own, default=str)) if own else row
 
 
 def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
@@ -350,7 +349,7 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     cell, device = task.cell, task.device
     eager = task.bound(fill=cell.fill, layout=cell.layout)
     task.report_step("checking the memory it needs")
-    _check_memory(cell)
+    _check_memory(cell, task.memory_bytes)
     if not cell.is_compiled:
         return eager, eager, None
     task.report_step(BUILDING)
@@ -367,7 +366,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
     low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
     work = _work(ready, measured.median_s) if task.cell.direction == "forward" else {}
-    return replace(
+    return with_values(
         task.blank(BenchmarkRow),
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
@@ -378,7 +377,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         build_s=ready.build_s(measured.median_s),
-        **vars(readings.launch),
+        **readings.launch,
         samples=sum(sample.used for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
@@ -431,9 +430,8 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
     }
 
 
-def _check_memory(cell: Cell) -> None:
+def _check_memory(cell: Cell, limit: int | None) -> None:
     needed = cell.tensor_bytes
-    limit = cell.limit.memory_bytes or free_memory_bytes()
     if limit is not None and needed > limit:
         what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"
         raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")

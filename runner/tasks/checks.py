@@ -24,7 +24,7 @@ from runner.config.size import Size, parse_size
 from runner.errors import is_out_of_memory, is_unsupported, one_line
 from runner.measure.precision import full_precision
 from runner.rows.flags import merged
-from runner.rows.rows import BAD, BenchmarkRow, GradientCheck
+from runner.rows.rows import BAD, BenchmarkRow, GradientCheck, with_values
 from runner.tasks.task import Task, Verdict
 from runner.verify.blocks import WHOLE
 from runner.verify.gradients.at_size import gradient_is_off
@@ -75,7 +75,7 @@ class Checked:
         }
         # what changes its inputs does work, where its result lies in them too
         flags = [flag for flag in row.flags if flag != "view" or not values.mutated]
-        return replace(
+        return with_values(
             row,
             max_relative_error=values.relative_error,
             allowed_relative_error=values.allowed,

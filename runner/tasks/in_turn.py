@@ -54,17 +54,19 @@ def open_side(ready: Ready) -> Opened:
     return Opened(ready, open_call(ready.call, ready.clock, timing, ready.on_first_result))
 
 
-def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int) -> Visits:
+def visit_sides(
+    opened: Sequence[Opened], *, same_within: float, processes: int = 1, process: int = 1
+) -> Visits:
     """Time the sides, the baseline first, until all verdicts are clear and all times precise.
 
     Up to a relative difference of ``same_within`` two sides count as the same; the time is shared
-    between so many ``processes``.
+    between so many ``processes``, of which this is one.
     """
     cells = [side.ready.task.cell for side in opened]
-    pools = Pools(cells[0].seed)
+    pools = Pools(cells[0].seed + process - 1)
     sides = [_Placed(side, pools).side() for side in opened]
     gate = gate_for([side.ready.task for side in opened])
-    return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
+    return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate, process=process)
 
 
 def visit_calls(opened: Sequence[Opened]) -> Visits:
@@ -87,7 +89,8 @@ def take_turns(
 ) -> Visits:
     """Take the turns that another process asks for (:mod:`runner.execute.two_sides`).
 
-    It asks for contents and a set of memory, then for the turn; at last it says why it has ended.
+    It asks for contents and a set of memory, then for the turn; at last it says why it has ended,
+    at once where the other side takes no turns.
     """
     task = opened.ready.task
     side = _Placed(opened, Pools(task.cell.seed)).side()
@@ -102,7 +105,9 @@ def take_turns(
         shape, *place = hear()
         if Shape(*shape) != side.shape:  # the blocks so far were of another number of calls
             side, visits = replace(side, shape=Shape(*shape)), []
-        turn, around = turn_of(side, call, *place), gate.around(moment)
+        turn = turn_of(side, call, *place)
+        gate.pass_by()  # which looks again, if it is time
+        around = gate.around(moment)
         visits.append(Visit((turn,), **around))
         blocks = packed([replace(block, **around) for block in turn.blocks])
         tell(("turn", blocks, turn.seconds, turn.spent_s))
@@ -150,5 +155,6 @@ class _Placed:
     def _cost(self, call: Thunk, seconds: float) -> float:
         """What a call costs in a row of them: its time, or its launch where that is longer."""
         device = self._ready.task.device
-        launch_s = device.launch_and_wall(call, LAUNCHES_IN_A_VISIT).launch_s
-        return seconds if launch_s is None else max(seconds, launch_s)
+        launches = device.launch_and_wall(call, LAUNCHES_IN_A_VISIT)
+        launch_s: float = launches.get("launch_s", 0.0)
+        return max(seconds, launch_s)

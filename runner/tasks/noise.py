@@ -102,8 +102,8 @@ def _pair(task: Task, number: int) -> tuple[sequential.PairedRatio | None, float
     opened = [open_side(prepare(replace(seeded, function=twin))) for twin in _twins(task.function)]
     if any(side.opening.sampled is not None for side in opened):
         raise RuntimeError("a call takes too long to be visited in turn; give a smaller size")
-    visits = visit_sides(opened, same_within=MARGIN, processes=1).visits
-    calm = [visit for visit in visits if visit.calm and visit.undisturbed]
+    visits = visit_sides(opened, same_within=MARGIN).visits
+    calm = [visit for visit in visits if visit.calm and visit.is_undisturbed((0, 1))]
     share = len(calm) / len(visits)
     if len(calm) < FEWEST_CALM:
         return None, share

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from runner.measure.gate import WAITING, Gate
 from runner.measure.peaks import Peak
 from runner.measure.sentinel import Sentinel
 from runner.measure.switches import Switches
-from runner.rows.rows import AnyRow, Row, Sample, identified
+from runner.rows.rows import AnyRow, Row, Sample, identified, with_values
 
 Function = Callable[..., Any]
 ReportStep = Callable[[str], None]
@@ -88,6 +88,7 @@ class Task:
     # runs again
     keep: Keep = lambda result: None
     folder: Path | None = None  # for what is no row; None: the cell has none
+    memory_bytes: int | None = None  # that it may take of the host's; None: it is not known
 
     @property
     def threads(self) -> int:
@@ -133,4 +134,4 @@ class Task:
         """A row of the cell, with what it ran on."""
         threads = self.state.switches.threads_of(self.cell)
         row = identified(row_type, self.cell)
-        return replace(row, device_name=self.device.name, threads=threads)
+        return with_values(row, device_name=self.device.name, threads=threads)

@@ -170,19 +170,20 @@ def _in_dtype_of(result: torch.Tensor, expected: object) -> torch.Tensor:
 
 
 def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
-    outside = int(((result < low) | (result >= high) | result.isnan()).sum().item())
+    least, end = torch.tensor([low, high], dtype=torch.float64)  # not in the default dtype
+    outside = int(((result < least) | (result >= end) | result.isnan()).sum().item())
     expected = f"[{low:g}, {high:g})"
     problem = f"{outside} of {result.numel()} elements are not in {expected}" if outside else ""
-    least, most = (result.min().item(), result.max().item()) if result.numel() else (0.0, 0.0)
-    return Check("range", expected, f"{least!r} to {most!r}", problem)
+    ends = (result.min().item(), result.max().item()) if result.numel() else (0.0, 0.0)
+    return Check("range", expected, f"{ends[0]!r} to {ends[1]!r}", problem)
 
 
 def _reproducible(case: TensorCase, device: torch.device, seed: int, result: torch.Tensor) -> Check:
     again, other = (evaluate(case, device, s).result for s in (seed, seed + 1))
     problem = ""
-    if torch.equal(other, result):
+    if _alike(other, result):
         problem = "the seed changes nothing"
-    elif not torch.equal(again, result):
+    elif not _alike(again, result):
         problem = "the same seed gave other numbers"
     return Check("reproducible", f"determined by seed={seed}", text_of(again), problem)
 
@@ -204,16 +205,22 @@ def _unchanged(name: str, outcome: Outcome) -> Check:
     problem = ""
     if now.shape != before.shape:
         problem = f"{name} was changed: its shape was {_shape(before)} and is {_shape(now)}"
-    elif not torch.allclose(now, before, rtol=0, atol=0, equal_nan=True):
+    elif not _alike(now, before):
         problem = f"{name} was changed: its elements are others than before"
     return Check("unchanged", text_of(before), text_of(now), problem)
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two results have the same elements, NaN among them."""
+    same_shape = one.shape == other.shape
+    return same_shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def text_of(tensor: torch.Tensor) -> str:
     """A tensor's elements as a nested list, in full precision; of a large one the shape."""
     if tensor.numel() > MOST_SHOWN:
         return f"{_shape(tensor)} elements"
-    return json.dumps(tensor.detach().cpu().tolist())
+    return json.dumps(tensor.detach().cpu().tolist(), default=str)  # as complex numbers are shown
 
 
 def _tensor(value: object, text: str, heard: Sequence[warnings.WarningMessage]) -> torch.Tensor:

@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
@@ -19,7 +18,6 @@ from runner.calls import Thunk
 from runner.calls.bound_operation import is_differentiable, outputs_of
 from runner.calls.whole_model import model_and_inputs, place_of
 from runner.files import make_folder, write_atomically
-from runner.measure.host_memory import free_memory_bytes
 from runner.rows.rows import TraceRow
 from runner.tasks.in_model import share_of_calls
 from runner.tasks.recorder import CannotBeReproducedError, Recorder, arguments_of, described
@@ -32,7 +30,7 @@ def run(task: Task) -> TaskResult:
     """Record a model's calls, write them to a file, and say how much of its time they cover."""
     op, device = task.cell.operation, task.device
     task.report_step("building the model")
-    place = place_of(op, task.cell.limit.memory_bytes or free_memory_bytes())
+    place = place_of(op, task.memory_bytes)
     model, inputs = model_and_inputs(op, task.cell.seed, place)
     if place != "meta":
         model = model.to(device.torch)
@@ -88,6 +86,8 @@ def _dtype_of(model: nn.Module, inputs: Sequence[Any]) -> torch.dtype:
 
 
 def _file_text(command: str, name: str, dtype: torch.dtype, calls: list[dict[str, Any]]) -> str:
+    import yaml  # which no other job needs
+
     lines = [f"# {command}", f"# The calls of a model, with PyTorch {torch.__version__}."]
     lines += [f"{name}:", f"  dtype: {str(dtype).removeprefix('torch.')}", "  calls:"]
     for call in calls:  # a line each

@@ -92,6 +92,26 @@ def test_what_has_no_time_is_in_no_sum_and_is_told() -> None:
     assert any("1 calls have no time and are in no sum: item x 1" in text for text in said)
 
 
+def test_a_call_that_one_side_lacks_is_in_neither_of_the_times_that_are_compared() -> None:
+    calls = [("cpu", "mm", 2e-3), ("cpu", "add", None), ("gpu", "mm", 1e-3), ("gpu", "add", 10e-3)]
+    timed = [
+        replace(of_call(name, "float32", seconds), cell=f"{name}-{device}", device=device)
+        for device, name, seconds in calls
+    ]
+    (answer,) = [a for a in analyse(timed, [], Report()).answers if a.key == "bill"]
+    said = " ".join(map(sentence_text, answer.sentences))
+    assert "Its calls that have a time on both sides (1 of 2), with device=gpu instead of" in said
+    assert "2.00x (4.000 ms -> 2.000 ms)" in said
+    assert "All of its calls" not in said
+
+
+def test_a_call_that_is_never_made_has_no_bill() -> None:
+    never = [
+        row(name, 1.0, own=json.dumps({"workload": "net", "count": 0})) for name in ("cpu", "gpu")
+    ]
+    assert not analyse(never, [], Report()).bill
+
+
 def test_the_answer_names_what_decides_and_what_loses() -> None:
     analysis = analyse(rows(), [], REPORT, None, rounds())
     (answer,) = [answer for answer in analysis.answers if answer.key == "bill"]

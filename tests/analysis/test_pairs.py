@@ -1,5 +1,7 @@
 """Ratios of visits: what they replace, what forbids them, and what is said of sides not in turn."""
 
+from dataclasses import replace
+
 import pytest
 
 from runner.analysis.comparison import UNCLEAR, compare
@@ -67,6 +69,9 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
         (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=84.0))
         assert (far.speedup, far.low, far.high, far.verdict) == (None, None, None, None)
         assert far.reason is not None and "slow nearly all the time" in far.reason
+    # one or two calm ones say nothing, as any may lie there
+    (lucky,) = compare(rows, REPORT, pairs=told_apart([2.0] * 2, slow, slowdown=1.5))
+    assert lucky.low == pytest.approx(2.0 / 1.5, rel=0.05)
     busy = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0, undisturbed=n < 9) for n in range(40)]
     (unknown,) = compare(rows, REPORT, pairs=Pairs(busy))
     assert unknown.speedup is None
@@ -83,6 +88,18 @@ def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -
     for pairs in (Pairs([]), visits(2.0, slow=84.0)):
         unknown = compare([row("cpu", 1.0), far], REPORT, pairs=pairs)
         assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
+
+
+def test_moments_differ_by_as_much_as_the_machine_was_slow_from_pair_to_pair() -> None:
+    """Though within each pair nothing varies."""
+    near = row("xpu", 0.95)
+    for slow, verdict in ((1.0, "faster"), (1.14, "unclear")):
+        told = told_apart([2.0] * 40, [], slowdown=1.0)._visits.values()
+        other = told_apart([2.0] * 40, [], slowdown=slow)._visits.values()
+        of_other = [replace(v, other_cell="mps") for visits in other for v in visits]
+        pairs = Pairs([*(v for visits in told for v in visits), *of_other])
+        (found,) = compare([row("cpu", 1.0), near], REPORT, pairs=pairs)
+        assert found.verdict == verdict
 
 
 def test_a_verdict_has_the_smallest_difference_that_its_own_visits_could_show() -> None:

@@ -61,7 +61,7 @@ def main() -> None:
         where = "a folder each" if given.folders else "one file"
         print(
             f"{len(made):,} rows in {where}: {seconds:.1f} s ({cpu:.1f} s of CPU), "
-            f"{megabytes:.0f} MB at most"
+            f"{megabytes:.0f} MB at most in one process"
         )
         for path in sorted(root.glob("*.*")):
             print(f"    {path.name}: {path.stat().st_size / 1e6:.1f} MB")

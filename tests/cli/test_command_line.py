@@ -43,7 +43,7 @@ WRONG = {
     "-m op=add size=4 dry_run=true,false": r"dry_run is of the whole sweep; give one value",
     "-m op=[add,mul]": r"op=\[add,mul\]: write op=add,mul",
     "-m size=64,128,": r"size=64,128, cannot be read: there is a comma with nothing beside it",
-    "op=add size=64 exclude=[{op: add}]": r"none of the grid's 1 cells is left; look at its axes",
+    "op=add size=64 exclude=[{op: add}]": r"exclude leaves out the only cell; leave out its rule",
     "exclude={op: matmul}": r"exclude=\{op: matmul\} is no list; write exclude=\[\{op: matmul\}\]",
     "limit=5": r"limit=5: limit has keys of its own, .*; write limit.<key>=5",
     "-m hydra.sweeper.also=[3]": r"hydra.sweeper.also: 3 is no grid; write a mapping",

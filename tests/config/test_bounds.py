@@ -86,6 +86,7 @@ WRONG = {
     "op=add run=outputs": "run=outputs goes with job=report",
     "-m op=add run=outputs": "run=outputs goes with job=report",
     "op=add run=outputs hydra/sweeper=basic -m": "run=outputs goes with job=report",
+    "workload=mlp hydra/sweeper=basic -m": "workload= goes with hydra/sweeper=grid, not with basic",
     "timing.processes=1000000000": "timing.processes=1000000000 is too large",
     "report.same_within=inf": "report.same_within=inf is too large",
     "-sc x": "",

@@ -6,20 +6,31 @@ Is borrowed in one place alone.
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import _run_app
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import hydra_internals as internals
+from runner.files import CONF
 from tests.conftest import ROOT
 
 ADAPTER = "runner/config/hydra_internals.py"
@@ -39,6 +50,99 @@ def config() -> Iterator[DictConfig]:
             "config", ["hydra/sweeper=basic", "hydra/launcher=basic"], return_hydra_config=True
         )
     HydraConfig.instance().cfg = before
+
+
+class Composing(Hydra):
+    """Composes what Hydra would run, and runs nothing."""
+
+    said = ""
+
+    def run(self, config_name: Any, task_function: Any, overrides: Any, *_: Any) -> Any:
+        config = self.compose_config(config_name, overrides, RunMode.RUN)
+        assert config.hydra.mode == RunMode.RUN
+        self.said = OmegaConf.to_yaml(config)
+
+    def multirun(self, config_name: Any, task_function: Any, overrides: Any, *_: Any) -> Any:
+        config = self.compose_config(config_name, overrides, RunMode.MULTIRUN)
+        assert config.hydra.mode == RunMode.MULTIRUN
+        self.said = OmegaConf.to_yaml(config)
+
+
+def as_hydra_runs(words: list[str], name: str = "config", *, multirun: bool) -> str:
+    """What Hydra composes in the end to run these overrides, as YAML, or the error that it says."""
+    hydra = Composing("task", GlobalHydra.instance().config_loader())
+    mode = hydra.get_mode(name, words)
+    try:
+        task: Any = None
+        _run_app(not multirun, multirun, mode, hydra, name, task, [*words])
+    except HydraException as error:
+        return f"{type(error).__name__}: {error}"
+    return hydra.said
+
+
+@pytest.mark.parametrize(
+    ("words", "multirun", "count"),
+    [
+        (["op=add", "seed=3", "~op.flop", "++exclude=[]"], False, 1),
+        (["op=add,mul", "seed=3,4", "+sweep=smoke"], True, 1),
+        (["op=add", "hydra.mode=MULTIRUN"], False, 2),
+        (["op=add,mul", "hydra.mode=MULTIRUN"], False, 2),
+        (["op=add", "hydra.mode=RUN"], False, 2),
+        (["op=add", "hydra.mode=RUN"], True, 2),
+        (["+sweep=with_mode"], False, 2),
+        (["+sweep=with_mode"], True, 2),
+        (["op=add,mul"], False, 1),
+        (["hydra.verbose=true,false"], True, 1),
+        (["sede=3"], False, 2),
+        (["op=none"], True, 2),
+        (["op=[", "seed=2"], True, 2),
+    ],
+)
+def test_what_hydra_runs_is_composed_once_and_is_what_it_is_by_itself(
+    config: DictConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    multirun: bool,
+    count: int,
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    (tmp_path / "sweep").mkdir()
+    text = "# @package _global_\nhydra: {mode: MULTIRUN}\n"
+    (tmp_path / "sweep" / "with_mode.yaml").write_text(text)
+    stock_plugins = ["hydra/sweeper=basic", "hydra/launcher=basic"]
+    words = [*words, f"hydra.searchpath=[file://{tmp_path}]", *stock_plugins]
+    composed = []
+    impl = ConfigLoaderImpl._load_configuration_impl
+    monkeypatch.setattr(
+        ConfigLoaderImpl,
+        "_load_configuration_impl",
+        lambda self, *given, **named: composed.append(named) or impl(self, *given, **named),
+    )
+    stock = internals._LOAD_CONFIGURATION
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", stock)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that --multirun counts more than hydra.mode=RUN
+        by_itself = as_hydra_runs(words, multirun=multirun)
+        assert len(composed) == 2
+        composed.clear()
+        internals.compose_once()
+        assert as_hydra_runs(words, multirun=multirun) == by_itself
+        assert len(composed) == count, by_itself[:300]
+
+
+def test_a_choice_that_is_missing_is_said_by_who_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", internals._LOAD_CONFIGURATION)
+    (tmp_path / "main.yaml").write_text("defaults: \n  - db: ???\n")
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "one.yaml").write_text("a: 1\n")
+    internals.compose_once()
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert "You must specify 'db'" in as_hydra_runs([], "main", multirun=False)
+        assert "a: 1" in as_hydra_runs(["db=one"], "main", multirun=False)
 
 
 def parsed(*texts: str) -> list[Override]:
@@ -151,3 +255,50 @@ def test_where_a_search_path_could_be_added_hydra_itself_is_asked(
     loader = GlobalHydra.instance().config_loader()
     assert loader.get_group_options("op", config_name="config", overrides=["seed=1"]) == []
     assert [arguments[-2:] for arguments in calls] == [("config", ["seed=1"])]
+
+
+ODD = """
+floats: [1e3, 1_0.5e1, .5, -.inf, .NaN, 1:30.5]
+others: [1, 0x1F, 0o17, 017, 1_000, yes, Off, ~, null, 2020-01-01, 1:30, "1e3", '', é]
+text: |
+  two
+  lines
+again: &anchor {a: 1}
+alias: *anchor
+"""
+
+
+def test_the_parser_in_c_reads_our_files_as_omegaconf_does_by_itself() -> None:
+    usual, fast = internals.get_yaml_loader(), internals.fast_yaml_loader()
+    texts = [path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml")]
+    for text in [*texts, ODD]:
+        assert repr(yaml.load(text, Loader=fast)) == repr(yaml.load(text, Loader=usual))
+    assert len(texts) > 50
+    for wrong in ("a: 1\na: 2\n", "a: [1\n", "- 1\na: 2", "a: !!python/object:os.system x\n"):
+        for loader in (usual, fast):
+            with pytest.raises(yaml.YAMLError):
+                yaml.load(wrong, Loader=loader)
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="YAML has no parser in C here")
+def test_our_files_alone_are_parsed_in_c(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "op").mkdir()
+    (tmp_path / "op" / "own.yaml").write_text((CONF / "op" / "add.yaml").read_text())
+    monkeypatch.setattr(ConfigRepository, "load_config", internals._LOAD_CONFIG)
+    used: list[str] = []
+    load = yaml.load
+
+    def noted(stream: Any, Loader: Any) -> Any:  # noqa: N803  (PyYAML's name)
+        used.append(Loader.__name__)
+        return load(stream, Loader)
+
+    monkeypatch.setattr(yaml, "load", noted)
+    internals.check_config_files()
+    for folder, name, by in ((CONF, "add", "FastLoader"), (tmp_path, "own", "OmegaConfLoader")):
+        repository = ConfigRepository(ConfigSearchPathImpl())
+        repository.sources = [FileConfigSource("main", str(folder))]
+        found = repository.load_config(f"op/{name}")
+        assert found is not None and found.config.name == "add"
+        assert used.pop() == by

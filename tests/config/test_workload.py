@@ -78,6 +78,7 @@ def test_a_call_without_tensors_has_the_size_of_its_result() -> None:
         ({"outputs": None}, "missing field outputs"),
         ({"argz": 1}, "unknown field 'argz' (did you mean 'args'?)"),
         ({"count": -1}, "count: -1 is no count"),
+        ({"count": 0}, "count: 0 is no count; give a whole number of 1 or more"),
         ({"count": True}, "count: True is no count"),
         ({"passes": "sideways"}, "passes: sideways is none; allowed: forward, backward, step"),
         ({"dtype": "int64"}, "dtype: int64 is none of a model"),

@@ -145,7 +145,7 @@ def test_kernels_without_vector_instructions_are_found_slower(
     runner: Runner, tmp_path: Path
 ) -> None:
     slow = "ab.b.env={ATEN_CPU_CAPABILITY: default}"
-    words = ("op=softmax", "size=256x256", slow)
+    words = ("op=softmax", "size=256x256", slow, "compare.processes=1")
     table = ran(runner, tmp_path / "out", *words, code=3)
     assert list(table["verdict"]) == ["slower"]
     assert table["is_slower"].all() and (table["high"] < 0.9).all()
@@ -158,10 +158,10 @@ def test_kernels_without_vector_instructions_are_found_slower(
 
 @pytest.mark.slow
 def test_a_checkout_that_takes_three_times_as_long_is_found(runner: Runner, tmp_path: Path) -> None:
-    # tests/benchmarks/ab.py shows which smaller differences are found
     other = "\ndef other(x):\n    return torch.tanh(x)\n"
     words = checkouts(tmp_path, CODE.format(calls=10) + other, CODE.format(calls=30) + other)
-    table = ran(runner, tmp_path / "out", *words, "op=chain,other", code=3)
+    words += ["op=chain,other", "compare.processes=1"]
+    table = ran(runner, tmp_path / "out", *words, code=3)
     assert list(table["is_slower"]) == [True, False]
     assert table["high"][0] < 0.9
 
@@ -173,7 +173,7 @@ def test_a_side_that_crashes_is_a_row_and_the_next_cell_goes_on(
     end = "import os\n" + CODE.format(calls=2).replace("    return", "    os.abort()\n    return")
     other = "\ndef other(x):\n    return torch.tanh(x)\n"
     words = checkouts(tmp_path, CODE.format(calls=2) + other, end + other)
-    words += ["op=chain,other", "timing.processes=2"]
+    words += ["op=chain,other", "timing.processes=2", "compare.processes=2"]
     table = ran(runner, tmp_path / "out", *words, code=3)
     assert list(table["became_wrong"]) == [True, False]
     assert table["changed"][0].startswith("status ok to crashed")

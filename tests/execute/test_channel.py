@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,16 +11,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.config.schema import LONGEST_S
 from runner.execute.channel import Inbox, say
-from runner.execute.worker import rows_said
+from runner.execute.worker import Worker, WorkerDied, rows_said
 from runner.rows.columns import packed, unpacked
 from runner.rows.csv_store import collect, write_rows
-from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, PairVisit, Row, Sample
+from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, PairVisit, Row, Sample, identified
 from tests.rows.test_damage import odd_row
 from tests.support.factories import cell, row
 
@@ -33,6 +36,41 @@ def ends() -> Iterator[Ends]:
     death, alive = Pipe(duplex=False)
     yield child, Inbox(parent, death.fileno())
     for end in (parent, child, death, alive):
+        end.close()
+
+
+def test_a_limit_of_years_can_be_waited_for(ends: Ends) -> None:
+    child, inbox = ends
+    say(child, (1, "begun"))
+    assert inbox.receive(LONGEST_S) == [1, "begun"]
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="this platform has no poll")
+def test_where_there_is_no_poll_messages_and_the_end_come_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(select, "poll")
+    parent, child = Pipe()
+    inbox = Inbox(parent)
+    say(child, (1, "begun"))
+    assert inbox.receive(10) == [1, "begun"]
+    assert inbox.receive(0.01) is None
+    child.close()
+    with pytest.raises(EOFError):
+        inbox.receive(10)
+    parent.close()
+
+
+def test_a_process_that_died_while_a_child_of_it_has_the_pipe_is_told_of_at_once() -> None:
+    parent, child = Pipe()
+    death, alive = Pipe(duplex=False)
+    inbox = Inbox(parent, death.fileno())
+    say(child, (1, "begun"))
+    alive.close()
+    assert inbox.receive(600) == [1, "begun"]
+    with pytest.raises(EOFError):
+        inbox.receive(600)
+    for end in (parent, child, death):
         end.close()
 
 
@@ -128,3 +166,29 @@ def test_an_error_that_is_no_number_is_kept_and_a_time_that_is_none_is_a_failure
         assert (failed.status, getattr(failed, name)) == ("failed", None)
         assert str(failed.reason).startswith(f"{name} ")
         assert str(failed.reason).endswith("is a fault of opsweep: please report it")
+
+
+class Dying(Worker):
+    """A worker whose process says what it is given, and dies."""
+
+    says: ClassVar[list[tuple[Any, ...]]] = []
+
+    def talk(self, *request: Any) -> Iterator[tuple[Any, ...]]:
+        yield from self.says
+        raise WorkerDied("the process ended")
+
+
+def test_what_a_process_has_kept_is_read_once_it_died_and_garbage_is_not(tmp_path: Path) -> None:
+    add, blocks = cell(), [Sample(3, 0.1, None, 0, 1e-9, None, used=True)]
+    known = [identified(BenchmarkRow, add)]
+    kept = json.loads(json.dumps([packed(known), packed(blocks)]))
+    for said, row_count, status in (
+        ([("kept", *kept)], 1, "ok"),
+        ([], 0, "crashed"),
+        ([("kept", *kept), ("kept", "rows", 5)], 0, "crashed"),
+        ([("kept", 1)], 0, "crashed"),
+    ):
+        Dying.says = [("begun",), ("step", "checking values"), *said]
+        (told,), samples = Dying().run(add, tmp_path / "run.log")
+        assert (told.status, len(samples)) == (status, row_count)
+        assert "the process ended, while checking values" in str(told.reason)

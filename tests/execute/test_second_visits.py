@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner.execute.cell_runner import CellGroup, CellRun
+from runner.execute.cell_runner import CellGroup, CellRun, CellRunner
 from runner.execute.second_visits import run_all
 from runner.measure import machine_best
 from runner.measure.device import find_device
@@ -19,17 +19,20 @@ SLOW, CALM = ("slow_machine",), ()
 class Sweep:
     """Groups that take so many seconds, and are slow so many times."""
 
-    def __init__(self, **slow_times):
+    def __init__(self, folder=Path(), **slow_times):
         self.left = dict(slow_times)
         self.groups = [
-            CellGroup([CellRun(cell(size=8), Path(name))], 2 if name == "twice" else 1)
+            CellGroup([CellRun(cell(size=8), folder / name)], 2 if name == "twice" else 1)
             for name in slow_times
         ]
-        self.ran, self.told = [], []
+        self.ran, self.told, self.cells = [], [], CellRunner(lambda: None)
+
+    def run_all(self, share):
+        run_all(self.cells, self.groups, share, self.run, self.tell)
 
     def run(self, group, process):
         (only,) = group.runs
-        name = str(only.folder)
+        name = only.folder.name
         self.ran.append(name)
         time.sleep(0.05)
         only.rows = [row(flags=SLOW if self.left[name] > 0 else CALM)]
@@ -41,7 +44,7 @@ class Sweep:
 
 def test_only_what_was_slow_goes_again_in_all_of_its_processes_until_it_is_calm():
     sweep = Sweep(calm=0, once=1, twice=2)
-    run_all(sweep.groups, 1000.0, sweep.run, sweep.tell)
+    sweep.run_all(1000.0)
     first = ["calm", "once", "twice", "twice"]
     assert sweep.ran == [*first, "once", "twice", "twice", "twice", "twice"]
     assert sweep.told == [(2, 3), (1, 2)]
@@ -49,17 +52,59 @@ def test_only_what_was_slow_goes_again_in_all_of_its_processes_until_it_is_calm(
 
 def test_no_visit_begins_that_would_end_after_its_share():
     never = Sweep(once=1)
-    run_all(never.groups, 0.0, never.run, never.tell)
+    never.run_all(0.0)
     assert (never.ran, never.told) == (["once"], [])
 
-    # half of the time of four is enough for two at most, and those that waited longest come first
+    # half of the time of four is enough for two at most, and the first to wait comes first
     sweep = Sweep(first=99, second=99, third=99, fourth=99)
     begun = time.monotonic()
-    run_all(sweep.groups, 0.5, sweep.run, sweep.tell)
+    sweep.run_all(0.5)
     assert time.monotonic() - begun < 30
     again = sweep.ran[4:]
-    assert again == ["first", "second"][: len(again)]
-    assert again
+    assert again[0] == "first"
+    assert len(again) <= 2
+
+
+def test_what_takes_too_long_for_the_rest_keeps_nobody_else_from_going_again():
+    sweep = Sweep(twice=99, once=1)
+    sweep.run_all(0.5)  # of three turns, where the first to wait takes two
+    assert sweep.ran == ["twice", "once", "twice", "once"]
+
+
+class Worsening(Sweep):
+    """Its machine is slower, or its process dies, at each visit."""
+
+    def __init__(self, folder, *latest, **slow_times):
+        super().__init__(folder, **slow_times)
+        self.latest = iter(latest)
+
+    def run(self, group, process):
+        super().run(group, process)
+        (only,) = group.runs
+        status, slowdown, flags = next(self.latest)
+        only.rows = [row(status=status, machine_slowdown=slowdown, flags=flags)]
+        only.folder.mkdir(exist_ok=True)
+        (only.folder / "results.csv").write_text(f"{status} {slowdown}")
+        (only.folder / "pairs.csv").unlink(missing_ok=True)
+        if status == "ok":
+            (only.folder / "pairs.csv").write_text(f"{slowdown}")
+
+
+@pytest.mark.parametrize("second", [("ok", 3.0, SLOW), ("crashed", None, CALM)])
+def test_a_second_visit_that_was_worse_leaves_what_the_first_one_gave(tmp_path, second):
+    sweep = Worsening(tmp_path, ("ok", 1.5, SLOW), second, once=1)
+    sweep.run_all(1.0)
+    ((of_group,),) = [group.runs for group in sweep.groups]
+    assert [(one.status, one.machine_slowdown) for one in of_group.rows] == [("ok", 1.5)]
+    texts = {path.name: path.read_text() for path in (tmp_path / "once").iterdir()}
+    assert texts == {"results.csv": "ok 1.5", "pairs.csv": "1.5"}
+
+
+@pytest.mark.parametrize("second", [("ok", 1.4, SLOW), ("ok", 1.7, CALM)])
+def test_a_second_visit_that_was_better_stays(tmp_path, second):
+    sweep = Worsening(tmp_path, ("ok", 1.5, SLOW), second, once=1)
+    sweep.run_all(1.0)
+    assert (tmp_path / "once" / "results.csv").read_text() == f"ok {second[1]}"
 
 
 @pytest.mark.slow

@@ -18,10 +18,10 @@ def test_waiting_for_a_calm_moment_is_charged_to_no_side(
     said: list[tuple[int, str]] = []
 
     def on_a_slow_machine(
-        opened: Sequence[Opened], *, same_within: float, processes: int
+        opened: Sequence[Opened], *, same_within: float, processes: int, process: int
     ) -> Visits:
         opened[0].ready.task.report_wait(2.0)
-        return visit_sides(opened, same_within=same_within, processes=processes)
+        return visit_sides(opened, same_within=same_within, processes=processes, process=process)
 
     monkeypatch.setattr(turns_run, "visit_sides", on_a_slow_machine)
     cells = [cell("add", size=8, threads=threads) for threads in (1, 2)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,14 +11,15 @@ import pytest
 
 from runner.config.implementation import BUILDING
 from runner.config.schema import Compare, Report
+from runner.errors import ConfigError
 from runner.execute.cell_runner import CellRun
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome
-from runner.execute.two_sides import TwoSides, _Talk
+from runner.execute.two_sides import TwoSides, _refuse_unused_path, _Talk
 from runner.execute.worker import Worker
 from runner.execute.worker_process import Preflight
-from runner.rows.csv_store import write_rows
-from runner.rows.rows import row_for
+from runner.rows.csv_store import read_rows, write_rows
+from runner.rows.rows import BenchmarkRow, row_for
 from tests.analysis.test_changes import a_run
 from tests.support.factories import cell
 
@@ -65,22 +67,102 @@ def test_only_a_side_without_memory_beside_the_other_is_measured_alone(
 def test_a_code_of_the_rows_counts_where_the_comparison_has_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def judged(name: str, before: str, after: str, spread: float, **quiet: bool) -> int:
-        """Of rows of which the first ended with these, which strict=true gives 1."""
+    def judged(
+        name: str, before: str, after: str, spread: float, *, of_rows: int = 1, **quiet: bool
+    ) -> int:
+        """Of rows of which the first ended with these, which strict=true gives 1, or another."""
         sides = two_sides(tmp_path / name)
         for seed, (folder, of_first) in enumerate((("", after), ("a", before))):
             rows = a_run(Random(seed), spread)
             path = tmp_path / name / folder / "0" / "results.csv"
             path.parent.mkdir()
             write_rows(path, [replace(rows[0], status=of_first, median_s=None), *rows[1:]])
-        return sides.judged(1, Report(), **quiet)
+        return sides.judged(of_rows, Report(), **quiet)
 
     assert judged("rows", "timeout", "timeout", 0.003) == 1
     assert judged("unclear", "timeout", "timeout", 0.1) == 4
     assert judged("wrong", "ok", "timeout", 0.003) == 3
+    assert judged("repaired", "crashed", "ok", 0.003, of_rows=0) == 0  # of b alone
+    assert judged("failed", "crashed", "crashed", 0.003, of_rows=0) == 1
     assert len(capsys.readouterr().out.splitlines()) > 180
     judged("quiet", "timeout", "timeout", 0.003, quiet=True)
     assert len(capsys.readouterr().out.splitlines()) < 60
+
+
+def test_a_path_that_does_not_hold_what_the_cells_call_is_refused(tmp_path: Path) -> None:
+    checkout, other = tmp_path / "main", tmp_path / "mainly"
+    (checkout / "src").mkdir(parents=True)
+    of = partial(Interpreter.of, "a", None, env=None)
+    code = {"own": {"folder": str(checkout / "src")}, "numpy": {"folder": "/site-packages"}}
+    for path in (None, checkout, checkout / "src"):
+        _refuse_unused_path("a", of(path and str(path)), code)
+    other.mkdir()
+    with pytest.raises(ConfigError) as raised:
+        _refuse_unused_path("a", of(str(other)), code)
+    assert str(raised.value) == (
+        f"ab.a.path={other} holds nothing that the cells call: own was found in {checkout}/src; "
+        f"numpy was found in /site-packages; give the folder that holds it, such as {other}/src"
+    )
+    with pytest.raises(ConfigError, match="they call nothing but torch's own functions"):
+        _refuse_unused_path("a", of(str(other)), {})
+    (other / "torch").mkdir()
+    _refuse_unused_path("a", of(str(other)), {})
+
+
+OWN = """
+import time, torch
+
+def same(x):
+    return torch.sin(x)
+
+def refused(x):
+    if SIDE == "a":
+        raise NotImplementedError("not implemented for 'Float'")
+    return torch.sin(x)
+
+def slow(x):
+    if SIDE == "b":
+        time.sleep(0.06)
+    return torch.sin(x)
+"""
+
+
+@pytest.mark.slow
+def test_a_side_without_turns_keeps_both_workers_and_each_is_measured_once(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.py").write_text(f"SIDE = '{name}'\n{OWN}")
+    paths = (Interpreter.of(name, None, str(tmp_path / name), None) for name in "ab")
+    sides, root, begun = TwoSides(lambda: None, *paths), tmp_path / "out", list[int | None]()
+    cells = [
+        cell({"name": name, "call": f"own.{name}", "signature": "n -> n"}, size=8)
+        for name in ("same", "refused", "slow", "same")
+    ]
+    try:
+        sides.prepare(cells, require_devices=True)
+        root.mkdir()
+        sides.record_environment(root, len(cells), Report())
+        for number, one in enumerate(cells):
+            (root / str(number)).mkdir()
+            run = CellRun(one, root / str(number))
+            sides.run_group(*sides.groups([run], Report(), Compare()), 1)
+            assert [row.status for row in run.rows] == ["ok"], run.rows
+            workers = (sides._before.worker, sides.worker)
+            begun += [worker._process and worker._process.pid for worker in workers]
+        assert begun == begun[:2] * 4 and None not in begun
+
+        # a file that is edited meanwhile is found where a worker begins again
+        (tmp_path / "a" / "own.py").write_text(OWN)
+        sides._before.worker.close()
+        with pytest.raises(ConfigError, match=r"^own.py has changed since .*; run all again$"):
+            sides.run_group(*sides.groups([run], Report(), Compare()), 1)
+    finally:
+        sides.close()
+    tables = [root / "a" / str(number) / "results.csv" for number in range(4)]
+    rows = [row for table in tables for row in read_rows(table, BenchmarkRow)]
+    assert [row.status for row in rows] == ["ok", "unsupported", "ok", "ok"]
+    visited = [(root / str(number) / "pairs.csv").is_file() for number in range(4)]
+    assert visited == [True, False, False, True]
 
 
 class Says(Worker):
@@ -115,9 +197,9 @@ def test_a_side_is_charged_neither_for_building_nor_while_the_other_one_opens(
     )
     limit = {"time_s": 10, "build_time_s": 100}
     talk = _Talk(worker, cell("add", size=8, limit=limit), tmp_path / "log", Plan(0.02))
-    talk.ask("opened")
+    talk.hear("opened")
     clock[0] += 500  # while the other one opens
     monkeypatch.setattr(worker, "tell", lambda *said: None)
-    talk.ask("placed", 0, 0)
+    talk.hear("placed", 0, 0)
     # patience_s is 0 here, and both sides share their time
     assert worker.left_s[1:] == [20, 17, 100, 16, 14]

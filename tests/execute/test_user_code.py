@@ -52,6 +52,28 @@ def test_an_edit_of_any_imported_file_of_the_folder_is_noticed(
     assert differing(code, {"own_package": code["own_package"]}) == []
 
 
+def test_a_package_whose_distribution_has_another_name_has_its_version() -> None:
+    importlib.import_module("yaml")
+    assert describe_code({"yaml"})["yaml"]["content"] == {"yaml": version("PyYAML")}
+
+
+def test_of_code_elsewhere_the_files_are_looked_at_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "own_elsewhere.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    importlib.import_module("own_elsewhere")
+    code = describe_code({"own_elsewhere", "pytest"})
+    code["pytest"]["content"]["pytest"] = "a version of another Python's"
+    code["own_elsewhere"]["folder"] = str(tmp_path / "there")
+    assert edited(code, elsewhere=True) == []
+    (tmp_path / "there" / "own_elsewhere.py").write_text("# other")
+    assert edited(code, elsewhere=True) == ["own_elsewhere.py"]
+    assert edited(code) == ["pytest"]
+
+
 def test_another_version_that_another_search_path_finds_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from runner.errors import is_unsupported
 from runner.execute.cell_run import _status_of
-from runner.measure.device import DeviceUnavailable, find_device
+from runner.measure.device import DeviceUnavailable, KnownOfDevices, find_device
 
 
 def test_what_pytorch_says_of_a_missing_accelerator_is_in_the_reason(
@@ -55,3 +55,12 @@ def test_an_accelerator_that_another_has_alone_is_unavailable(
 def test_an_error_of_cuda_has_the_status_that_it_means(text: str, status: str) -> None:
     assert _status_of(RuntimeError(text)) == status
     assert is_unsupported(RuntimeError(text)) is (status == "unsupported")
+
+
+def test_a_worker_has_a_clock_of_its_host_for_each_way_of_counting() -> None:
+    known = KnownOfDevices()
+    first, second = (find_device("cpu", known=known) for _ in range(2))
+    assert first.clock(2) is second.clock(4)
+    assert first.clock(1) is second.clock(1) is not first.clock(2)
+    assert first.clock(1).time(lambda: None, 1).cpu_s is not None
+    assert first.clock(2).time(lambda: None, 1).cpu_s is None

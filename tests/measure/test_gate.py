@@ -1,16 +1,18 @@
 """Calm moments: what tells of them, how long is waited for them, what is kept for later runs."""
 
+import math
 import time
 from dataclasses import replace
 
 import pytest
 import torch
 
+from runner.measure import gate as gates
 from runner.measure import machine_best
 from runner.measure.engine import Opening, Sampled, measurement, sample_warm
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.sentinel import RELEARN_AFTER_S, Sentinel
+from runner.measure.sentinel import FEWEST_SECONDS, RELEARN_AFTER_S, Sentinel
 from runner.measure.switches import Switches
 from runner.measure.visits import Shape, Side, visit_in_turn
 from runner.tasks import calm
@@ -25,8 +27,9 @@ class Told:
 
     calm_within = 1.15
 
-    def __init__(self, slowdowns, is_due=True):
-        self._slowdowns, self.is_due, self.readings = iter(slowdowns), is_due, 0
+    def __init__(self, slowdowns, reading_s=0.0):
+        self._slowdowns, self.reading_s, self.readings = iter(slowdowns), reading_s, 0
+        self.rested_s = 1.0
 
     def read(self):
         self.readings += 1
@@ -67,7 +70,8 @@ def test_a_cell_waits_for_a_calm_moment_as_long_as_it_has_patience():
     assert sentinel.readings == readings + 1
 
 
-def test_what_is_slow_only_after_its_own_blocks_is_their_doing_and_kept():
+def test_what_is_slow_only_after_its_own_blocks_is_their_doing_and_kept(monkeypatch):
+    monkeypatch.setattr(gates, "POLL_S", 0.001)
     # each time slow after its blocks, and calm when it has waited
     passed, _ = gate([1.0] + [2.0, 1.0] * 20, patience_s=30.0)
     moments = [passed.pass_by() for _ in range(9)]
@@ -80,11 +84,27 @@ def test_what_is_slow_only_after_its_own_blocks_is_their_doing_and_kept():
     passed.pass_by()
     assert passed.waited_s == waited_s  # it would be slow again
 
+    # a machine that is slow all the time is calm now and then, but not as soon as it waits
+    lucky, _ = gate(([2.0] * 5 + [1.0]) * 60, patience_s=30.0)
+    for _ in range(14):
+        lucky.pass_by()
+    assert not lucky.is_own_doing
+
     # phases of the machine begin now and then, and do not end because it waits
     phases, _ = gate(([1.0] * 5 + [2.0] * 5) * 20, patience_s=0.1)
     for _ in range(100):
         phases.pass_by()
     assert not phases.is_own_doing
+
+
+def test_all_readings_together_take_a_tenth_of_the_time():
+    """Though one of them alone would be due."""
+    cheap, dear = Told([1.0] * 9, reading_s=0.001), Told([1.0] * 9, reading_s=0.02)
+    passed = Gate([(cheap, lambda: None), (dear, lambda: None)])
+    for rested_s, readings in ((1.0, 1), (0.2, 1), (0.22, 2)):
+        cheap.rested_s = dear.rested_s = rested_s
+        passed.pass_by()
+        assert (cheap.readings, dear.readings) == (readings, readings)
 
 
 def test_nothing_is_known_of_a_moment_without_sentinels():
@@ -145,18 +165,27 @@ def test_visits_of_slow_moments_count_for_no_look():
     assert len(visits.visits) > 60
 
 
-def test_a_sentinel_is_slow_against_its_known_best_and_due_when_a_reading_is_a_tenth():
+def test_a_sentinel_is_slow_against_its_known_best():
     clock = HostClock(single_threaded=True)
     sentinel = Sentinel(torch.device("cpu"), clock, 1, BEST)
-    assert sentinel.is_due
+    assert sentinel.rested_s == math.inf
     begun = time.perf_counter()
     reading = sentinel.read()
     took_s = time.perf_counter() - begun
-    assert not sentinel.is_due or time.perf_counter() - begun > 5 * took_s
+    assert 0 < sentinel.reading_s <= took_s
+    assert 0 <= sentinel.rested_s <= time.perf_counter() - begun
     assert len(reading) == 3
     assert min(reading) > 0
     assert sentinel.slowdown([2 * best for best in sentinel.best]) == pytest.approx(2.0)
     assert all(map(float.__le__, sentinel.best, BEST))
+
+
+def test_one_lucky_second_is_no_better_best_than_the_known_one():
+    sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), 1, (1.0, 1.0, 1.0))
+    sentinel.read()
+    assert sentinel.best == (1.0, 1.0, 1.0)
+    sentinel.seconds = FEWEST_SECONDS
+    assert sentinel.best == sentinel.own_best
 
 
 def test_kernels_run_as_torch_is_whatever_the_cell_asks_for_that_was_entered():

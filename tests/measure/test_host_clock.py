@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from runner.measure.host_clock import HostClock, waiting_time
+from runner.measure.host_clock import TASKS, HostClock, _WaitingTime, waiting_time
 
 
 def test_host_clock_runs_the_call_as_often_as_asked_and_sees_time_pass():
@@ -46,6 +47,42 @@ def test_waiting_is_that_of_all_threads_and_of_those_that_have_ended(tmp_path, m
     assert waited() == pytest.approx(1.75)
     thread("11", 3_000_000_000)
     assert waited() == pytest.approx(3.25)
+
+
+def test_threads_are_sought_where_some_have_begun_or_ended_and_not_otherwise(monkeypatch):
+    if not TASKS.is_dir() or os.stat(TASKS).st_nlink != len(os.listdir(TASKS)) + 2:
+        pytest.skip("this platform does not say how many threads there are")
+    waited = _WaitingTime()
+    list_all, sought = os.listdir, []
+    monkeypatch.setattr(os, "listdir", lambda path: sought.append(path) or list_all(path))
+
+    def is_right():
+        waited()
+        return waited._files.keys() == set(list_all(TASKS))
+
+    def begun():
+        ends = threading.Event()
+        thread = threading.Thread(target=ends.wait)
+        thread.start()
+        return ends, thread
+
+    def end(ends, thread):
+        ends.set()
+        thread.join()
+        deadline = time.monotonic() + 60  # the system's own end of it comes a moment later
+        while str(thread.native_id) in list_all(TASKS) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    assert is_right() and sought == []
+    first = begun()
+    assert is_right() and len(sought) == 1
+    assert is_right() and len(sought) == 1
+    end(*first)
+    second = begun()  # as many as before
+    waited()
+    assert is_right() and len(sought) == 2
+    end(*second)
+    assert is_right() and len(sought) == 3
 
 
 def test_waiting_is_not_known_where_the_platform_keeps_no_account_of_it(tmp_path, monkeypatch):

@@ -102,3 +102,18 @@ def test_what_computes_faster_than_the_machine_can_is_flagged() -> None:
     assert "above_peak" not in ran("add", size=64, direction="both").flags
     save_peaks(replace(peaks, flop_per_s=1e15, bytes_per_s=1e3))  # of a cache: that can be
     assert "above_peak" not in ran("matmul", size=64).flags
+
+
+def test_a_file_that_has_not_changed_is_not_read_again_and_another_one_is() -> None:
+    save_peaks(PEAKS)
+    (first,), (again,) = SAVED.read(), SAVED.read()
+    assert first is again
+    save_peaks(replace(PEAKS, host="tsoh"))  # as long as before
+    assert [peaks.host for peaks in SAVED.read()] == ["host", "tsoh"]
+    assert SAVED.read()[0] is not first
+    SAVED.read().clear()
+    assert len(SAVED.read()) == 2
+    SAVED.path.chmod(0o666)
+    assert SAVED.read() == []
+    SAVED.path.unlink()
+    assert SAVED.read() == []

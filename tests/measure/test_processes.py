@@ -28,13 +28,24 @@ def test_the_interval_covers_the_spread_between_processes() -> None:
         ci_low_s=0.999,
         ci_high_s=1.001,
         samples=9,
+        machine_slowdown=1.02,
         preempted_samples=1,
         flop=11,
         flags=("view",),
     )
     both = combined(
-        one, row(median_s=1.1, preempted_samples=2, flags=("view", "contended")), samples
+        one,
+        row(
+            median_s=1.1,
+            machine_slowdown=1.3,
+            as_it_came_s=1.4,
+            preempted_samples=2,
+            flags=("view", "contended"),
+        ),
+        samples,
     )
+    assert both.machine_slowdown == 1.3
+    assert both.as_it_came_s == pytest.approx(1.1)  # of each process, with what was set aside
     assert both.median_s == pytest.approx(1.1)
     assert both.processes == 3
     assert both.samples == 27

@@ -1,6 +1,9 @@
 """What the profiler says beside events: of kernels of the tests' own, and of PyTorch's."""
 
+import itertools
 import json
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -36,7 +39,8 @@ def test_a_time_differs_that_neither_kernels_nor_gaps_explain(
     assert not Profile().differs(median_s)
 
 
-def test_what_kept_the_device_busy_is_not_taken_for_the_call() -> None:
+def traced(call: Callable[[Callable[[str, float], None]], None]) -> Profile:
+    """What is found of a call that takes some 4 ms, on a device that runs what it is told."""
     moment = [0.0]
 
     def kernel(name: str, seconds: float) -> None:
@@ -50,15 +54,34 @@ def test_what_kept_the_device_busy_is_not_taken_for_the_call() -> None:
         run()
         return list(ran)
 
-    found = profiled(
-        lambda: [kernel("x", 0.001), kernel("y", 0.003)],
-        0.004,
-        trace,
-        lambda seconds: kernel("work", 1.0),
-        lambda: None,
-    )
+    work = partial(kernel, "work", 1.0)
+    return profiled(partial(call, kernel), 0.004, trace, lambda seconds: work(), lambda: None)
+
+
+def test_what_kept_the_device_busy_is_not_taken_for_the_call() -> None:
+    made = itertools.count()
+
+    def call(kernel: Callable[[str, float], None]) -> None:
+        if not next(made):
+            kernel("memset of the first call", 0.5)
+        kernel("x", 0.001)
+        kernel("y", 0.003)
+
+    found = traced(call)
     assert (found.kernel_s, found.gap_s) == (pytest.approx(0.004), pytest.approx(0.0, abs=1e-9))
-    assert "work" not in (found.kernels or "")
+    names = [name for name, *_ in json.loads(found.kernels or "")]
+    assert names == ["x", "y"]
+
+
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_kernels_that_cannot_be_the_calls_alone_are_not_taken_for_them(fewer: int) -> None:
+    made = itertools.count()
+
+    def call(kernel: Callable[[str, float], None]) -> None:
+        for _ in range(2 if next(made) < 2 else fewer):
+            kernel("x", 0.001)
+
+    assert traced(call) == Profile()
 
 
 def test_a_profile_of_pytorchs_is_read() -> None:

@@ -1,5 +1,6 @@
 """What a cell finds of the process, where the device has a say in it."""
 
+import builtins
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.measure.precision import precision_modes
 from runner.measure.switches import CUBLAS, Switches
+from runner.rows.rows import FUNCTIONS
 from tests.support.factories import cell
 
 CPU = torch.device("cpu")
@@ -69,3 +71,31 @@ def test_switches_that_were_set_in_two_ways_are_still_described() -> None:
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     assert precision_modes()["cuda_matmul_allow_tf32"] is False
+
+
+class _LikeAll:
+    """Takes itself for equal to anything."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __call__(self, *given: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("home", "name"),
+    [(torch, "add"), (torch.Tensor, "backward"), (builtins, "all"), (builtins, "map")],
+)
+def test_what_everything_calls_is_put_back_whatever_its_replacement_says_it_is(
+    home: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switches, before = Switches(of_worker=True), vars(home)[name]
+    switches.enter(cell(), CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(home, name, _LikeAll())
+        assert FUNCTIONS in switches.leave()
+        assert vars(home)[name] is before
+    assert switches.is_spoiled

@@ -19,9 +19,12 @@ from runner.measure.visits import (
     ROUNDS,
     Shape,
     Side,
+    Turn,
+    Visit,
     blocks_of,
     visit_all,
     visit_in_turn,
+    visit_until_clear,
     williams_square,
 )
 from runner.stats.intervals import median_interval
@@ -218,6 +221,39 @@ def test_many_calls_are_visited_in_orders_of_their_own_each_once_a_round():
     orders = {tuple(turn.position for turn in visit.turns) for visit in visits}
     assert 12 <= len(visits) == len(orders) <= ROUNDS
     assert all(sorted(order) == list(range(20)) for order in orders)
+    places = {tuple(turn.allocation for turn in visit.turns) for visit in visits}
+    assert len(places) == len(visits)  # where its memory lies is no part of a side either
+
+
+def test_each_process_has_orders_of_its_own():
+    def orders(process):
+        machine = Machine()
+        sides = [machine.side("a", 1e-4), machine.side("b", 1e-4)]
+        cells = [SimpleNamespace(timing=TIMING, limit=Limit(), seed=3) for _ in sides]
+        claims = {0.01: 0.0}  # never clear
+        visits = visit_until_clear(sides, cells, claims, 2, process=process).visits
+        return [[turn.position for turn in visit.turns] for visit in visits]
+
+    assert orders(1) == orders(1) != orders(2)
+
+
+def test_a_visit_is_disturbed_for_the_sides_that_were():
+    calm, interrupted = Block(1e-3), Block(1e-3, preemptions=1)
+    turns = [Turn(n, n, (block,), 1e-3, 1e-3) for n, block in enumerate((calm, interrupted, calm))]
+    visit = Visit(tuple(turns))
+    assert visit.is_undisturbed((0, 2))
+    assert not visit.is_undisturbed((0, 1))
+    assert not visit.is_undisturbed(range(3))
+
+
+def test_how_slow_the_machine_was_for_a_turn_elsewhere_came_with_its_blocks():
+    machine = Machine()
+    elsewhere = Turn(0, 0, (Block(5e-4, machine_slowdown=1.4, calm=False),), 1e-4, 1e-3)
+    side = replace(machine.side("a", 1e-4), take=lambda *turn: elsewhere)
+    visits = visit_in_turn(
+        [side, machine.side("b", 1e-4)], TIMING, lambda _: False, budget_s=0.01, seed=0
+    ).visits
+    assert {(visit.machine_slowdown, visit.calm) for visit in visits} == {(1.4, False)}
 
 
 def test_the_call_of_a_side_is_made_as_the_side_is():

@@ -12,6 +12,7 @@ import pytest
 
 from runner.rows.csv_store import write_rows
 from tests.analysis.test_changes import a_run
+from tests.conftest import ROOT
 from tests.support.commands import answers
 
 HOST = {"name": "here", "cores": 2}
@@ -40,6 +41,13 @@ def large_number(base: Path) -> tuple[str, str, str]:
     return first
 
 
+def large_numbers(base: Path) -> list[str]:
+    """The numbers that the page says first, with their sentences."""
+    page = (base / "out" / "compare.html").read_text()
+    found = re.findall(r"<strong>(.*?)</strong>(?:<br>)?([^<]*)", page)
+    return [" ".join(texts) for texts in found]
+
+
 @pytest.mark.parametrize(
     ("slower", "words", "code"),
     [
@@ -65,6 +73,9 @@ def test_the_gate(slower: dict[int, float], words: list[str], code: int, tmp_pat
     tone, number, sentence = large_number(tmp_path)
     assert (tone, number) == (("wrong", "1") if code == 3 else ("right", "0"))
     assert ("slower by more than" if code == 3 else "nothing") in sentence
+    links = re.findall(r'href="#([^"]*)" aria-label="\[', page)
+    assert len(links) == (code == 3) and all(f'id="{link}"' in page for link in links)
+    assert "## What changed" in text and "the gate names what was measured as" in text
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,61 @@ def test_what_became_wrong_fails_and_what_was_wrong_before_is_an_old_failure(
     assert compared(tmp_path)[0] == 1
 
 
+def test_the_first_number_and_its_sentence_are_of_one_kind(tmp_path: Path) -> None:
+    saved(tmp_path / "old", seed=1)
+    rows = a_run(Random(2), 0.003, slower={3: 1.3, 4: 1.3})
+    rows[0] = replace(rows[0], flags=("wrong_values",))
+    write_rows(saved(tmp_path / "new", seed=2) / "results.csv", rows)
+    assert compared(tmp_path)[0] == 3
+    slower, wrong, _ = large_numbers(tmp_path)
+    assert slower.startswith("2 slower by more than 5 %: add 11x8")
+    assert wrong.startswith("1 fails now and did not before: add 8x8")
+
+
+def test_what_fails_the_gate_comes_first_in_files_that_hold_only_some(tmp_path: Path) -> None:
+    for name, slower in (("old", {}), ("new", {149: 1.3})):
+        rows = a_run(Random(len(name)), 0.003, 150, slower)
+        rows[148] = replace(
+            rows[148], instructions=1_000 + 100 * len(slower), instructions_by="perf"
+        )
+        write_rows(saved(tmp_path / name) / "results.csv", rows)
+    assert compared(tmp_path)[0] == 3
+    text = (tmp_path / "out" / "compare.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| add")]
+    assert len(lines) == 100 and "... and 50 lines more in the CSV" in text
+    assert ["157x8" in lines[0], "156x8" in lines[1]] == [True, True]
+    page = (tmp_path / "out" / "compare.html").read_text()
+    body = page[page.index("<tbody>") :]
+    assert body.index("157x8") < body.index("156x8") < body.index(">8x8<")
+    sizes = pd.read_csv(tmp_path / "out" / "compare.csv")["size"]
+    assert list(sizes) == [f"{8 + number}x8" for number in range(150)]  # as in the later run
+
+
+def test_a_comment_is_shorter_than_what_takes_it(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        rows = [
+            replace(row, aten_calls=json.dumps({name * 600: 1})) for row in a_run(Random(0), 0.003)
+        ]
+        write_rows(saved(tmp_path / name) / "results.csv", rows)
+    compared(tmp_path)
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert 20_000 < len(text) <= 60_000 and "lines more in the CSV" in text
+
+
+def test_what_no_two_runs_have_in_common_is_no_difference_and_few_are_named(
+    tmp_path: Path,
+) -> None:
+    for number, name in enumerate(("old", "new")):
+        of_one_run = {"noise_sources": {"steal": str(number), "running": str(number)}}
+        further = {"variables": {f"V{n}": name for n in range(12)}} | of_one_run
+        path = saved(tmp_path / name, seed=1) / "environment.json"
+        path.write_text(json.dumps({"host": HOST, **further}))
+    _, said = compared(tmp_path)
+    (line,) = [line for line in said.splitlines() if "environments differ" in line]
+    assert line.count(" old to new") == 10 and line.endswith("; and 2 more")
+    assert "V0 old to new" in line and "noise" not in line
+
+
 def test_several_runs_a_side(tmp_path: Path) -> None:
     for seed, name in enumerate(("old", "older", "new", "newer")):
         saved(tmp_path / name, seed=seed)
@@ -139,19 +205,27 @@ def test_several_runs_a_side(tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    for name in ("old", "new", "same", "elsewhere", "damaged"):
+    for name in ("old", "new", "same", "elsewhere", "damaged", "threads"):
         saved(tmp_path / name, **({"name": "there"} if name == "elsewhere" else {}))
     write_rows(
         tmp_path / "same" / "results.csv",
         [replace(found, op="mul") for found in a_run(Random(0), 0.0)],
     )
+    threads = [replace(found, threads=7) for found in a_run(Random(0), 0.0)]
+    write_rows(tmp_path / "threads" / "results.csv", threads)
+    saved(tmp_path / "schema1")
+    shutil.copy(ROOT / "tests" / "data" / "schema1" / "results.csv", tmp_path / "schema1")
     (tmp_path / "damaged" / "results.csv").write_text("cell,op\n1,2\n")
     (tmp_path / "empty").mkdir()
     commands = {
         "job=compare run=empty against=old": "run=empty: no run's or sweep's folder",
         "job=compare run=new": "against=: no run's or sweep's folder",
         "job=compare run=new against=nowhere": "against=nowhere: no run's or sweep's folder",
-        "job=compare run=same against=old": "have no cell in common",
+        "job=compare run=same against=old": "have no cell in common: the nearest ones differ in op",
+        "job=compare run=threads against=old": "the nearest ones differ in threads 2 and 7;",
+        "job=compare run=schema1 against=old": "their schemas differ, as one is of a release with",
+        "job=compare run=new against=./new": "new is given twice",
+        "job=compare run=[new,old,new] against=same": "new is given twice",
         "job=compare run=new against=damaged": "damaged/results.csv",
         "job=compare run=new against=elsewhere": "the runs are of different machines",
         "job=compare run=new against=old compare.slower_than=-1": "compare.slower_than=-1",
@@ -170,14 +244,28 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("**/compare.csv"))
 
 
+@pytest.mark.parametrize("of", ["host", "environment", "rows"])
 def test_runs_of_two_machines_are_compared_when_asked_and_every_sentence_says_so(
-    tmp_path: Path,
+    of: str, tmp_path: Path
 ) -> None:
-    saved(tmp_path / "old", seed=1, name="there")
-    saved(tmp_path / "new", seed=2)
+    for number, name in enumerate(("old", "new")):
+        spread, nodes = (0.003, 0.1)[of == "rows"], ("here-1", f"here-{2 * number + 1}")
+        rows = a_run(Random(number), spread)[number : 59 + number]
+        rows[5] = replace(rows[5], flags=("wrong_values",) * number)
+        rows[7] = replace(rows[7], node=nodes[1] if of == "rows" else None)
+        folder = saved(tmp_path / name, seed=number, name=name if of == "host" else "here")
+        write_rows(folder / "results.csv", rows)
+        path = folder / "environment.json"
+        node = {"node": nodes[of == "environment"]} if of != "host" else {}
+        path.write_text(json.dumps(json.loads(path.read_text()) | node))
+    code, said = compared(tmp_path)
+    assert (code, "of different machines" in said) == (2, True)
     code, said = compared(tmp_path, "report.compare_across_nodes=true")
-    assert code == 0
-    assert said.count("on different machines") >= 3
+    assert code == 3
+    *_, last, _ = lines = said.splitlines()
+    sentences = lines[next(n for n, line in enumerate(lines) if "fails now" in line) : -1]
+    assert len(sentences) >= 7 and "only after" in last
+    assert [line for line in sentences if "on different machines" not in line] == []
 
 
 def test_a_comparison_is_not_written_over(tmp_path: Path) -> None:

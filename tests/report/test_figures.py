@@ -210,7 +210,24 @@ def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> No
     assert "var(" not in svg  # nor names of the page's colours
 
 
-def test_figures_that_cannot_be_written_end_the_report(found: Analysis, tmp_path: Path) -> None:
+def test_beside_many_rows_figures_are_drawn_in_a_process_of_their_own(
+    found: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(pictures_of(found, EN).drawn, tmp_path / "here", EN)
+    with monkeypatch.context() as patch:
+        patch.setattr("runner.report.summary.MANY", 0)
+        patch.setattr("runner.report.figures.prints.draw", None)  # that of this process
+        show(tmp_path, found.rows, [], Report(), quiet=True)
+    assert len(list((tmp_path / "here").iterdir())) == 8
+    for path in (tmp_path / "here").iterdir():
+        assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("many", [0, 10_000])
+def test_figures_that_cannot_be_written_end_the_report(
+    many: int, found: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.report.summary.MANY", many)
     tmp_path.joinpath("figures").write_text("a file is in the way")
     with pytest.raises(FileExistsError):
         show(tmp_path, found.rows, [], Report())

@@ -6,7 +6,8 @@ from runner.analysis.analysis import analyse
 from runner.config.schema import Report
 from runner.report.language import ENGLISH
 from runner.report.page.command import Reproducer
-from runner.report.page.listing import Listing, comparison_listing, row_listing
+from runner.report.page.listing import Listing, comparison_listing, job_listing, row_listing
+from runner.rows.rows import AutogradRow
 from tests.support.factories import row
 
 ROWS = [row("cpu", 2e-3), row("gpu", 1e-3, flags=("contended",))]
@@ -26,6 +27,14 @@ def test_a_disturbed_time_stands_in_brackets_as_in_the_terminal() -> None:
     cells = row_listing(ROWS, [], Reproducer({}, []), ENGLISH)
     assert column(cells, "time of a call, median") == ["2 ms", "(1 ms)"]
     assert column(cells, "95 % interval")[1] == "(990 µs – 1.01 ms)"
+
+
+def test_what_is_for_programs_is_no_column_of_the_page() -> None:
+    failed = AutogradRow("a", "autograd", "f", "3x5", "float64", "cpu", script="import torch")
+    found = job_listing([failed], Reproducer({}, []), ENGLISH)
+    texts = [entry.text for _, entries in found.lines for entry in entries]
+    assert "f" in texts
+    assert "import torch" not in texts
 
 
 def test_what_is_moved_in_a_second_is_not_called_bytes() -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -433,11 +434,11 @@ def test_no_text_of_a_chart_is_cut_at_its_edge(
 ) -> None:
     words = words_of("en")
     sizes = {"64x64": "4096x768 o=3072", "256x256": "64x512x768 o=768"}
+    impls = [f"an_implementation_with_a_rather_long_name_{number}" for number in range(4)]
     few = [one for one in rows() if one.device == "cpu" and one.size in sizes]
     long = [
-        replace(one, op=f"op{n}", size=sizes[one.size], cell=f"c{n}{number}")
-        for n in range(panels)
-        for number, one in enumerate(few[:6])
+        replace(one, op=f"op{n}", impl=impl, size=sizes[one.size], cell=f"c{n}{number}{impl}")
+        for n, (number, one), impl in product(range(panels), enumerate(few[:6]), impls)
     ]
     analysis = analyse(long, [], Report())
     pictures = pictures_of(analysis, words)

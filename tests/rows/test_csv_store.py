@@ -1,11 +1,13 @@
 """Rows and their files: what is written is read back, and what was damaged is refused."""
 
 import csv
+import io
 import math
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
@@ -21,6 +23,7 @@ from runner.rows.csv_store import (
     collect,
     collect_pairs,
     collect_with_homes,
+    files_of_jobs,
     loses_nothing,
     read_records,
     read_rows,
@@ -187,6 +190,34 @@ def test_pandas_reads_samples_without_options(tmp_path):
     assert table["used"].tolist() == [True, False]
 
 
+def test_a_long_table_has_the_text_of_each_value_and_is_never_whole_in_memory(tmp_path):
+    numbers = (-0.0, 0.0, 1, math.nan, math.inf, 1e-300, 2**70, 1 / 3, None)
+    texts = ("=1+1", "-1.5", AWKWARD, "", "plain", "'@x")
+    visits = [
+        PairVisit(
+            *(texts[n % 6], f"c{n}", n, 0, 1, 0, 1),
+            *(numbers[n % 9], numbers[n % 7], 1, numbers[n % 8]),
+            calm=n % 2 == 0,
+        )
+        for n in range(20_000)
+    ]
+    tracemalloc.start()
+    write_records(tmp_path / "pairs.csv", visits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    written = (tmp_path / "pairs.csv").read_bytes().decode()
+    assert peak < 2 * len(written)
+
+    guarded = {"=1+1": "'=1+1", "'@x": "''@x", None: ""}
+    expected = io.StringIO(newline="")
+    writer = csv.writer(expected, lineterminator="\n")
+    writer.writerow(vars(visits[0]))
+    for visit in visits:
+        values = ["" if value is None else str(value) for value in vars(visit).values()]
+        writer.writerow([guarded.get(text, text) for text in values])
+    assert written == expected.getvalue()
+
+
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.9, 0.99])
 def test_file_cut_short_is_refused(tmp_path, share):
     path = tmp_path / "results.csv"
@@ -320,6 +351,20 @@ def test_collect_follows_the_numbers_of_the_jobs(tmp_path):
         (n, op) for n in (0, 1, 2, 9, 10, 11) for op in ("matmul", "add")
     ]
     assert damaged == []
+
+
+def test_the_files_of_all_jobs_are_found_in_their_order_and_none_of_a_run_within(tmp_path):
+    for name in ("10_b", "9_a", "x", "0_run", "2_odd"):
+        (tmp_path / name).mkdir()
+        for file in ("results.csv", "noise.csv"):
+            (tmp_path / name / file).touch()
+    (tmp_path / "0_run" / "environment.json").touch()
+    (tmp_path / "2_odd" / "noise.csv").unlink()
+    (tmp_path / "2_odd" / "noise.csv").mkdir()
+    found = {job: [path.parent.name for path in of] for job, of in files_of_jobs(tmp_path).items()}
+    assert found.pop("benchmark") == ["x", "2_odd", "9_a", "10_b"]
+    assert found.pop("noise") == ["x", "9_a", "10_b"]
+    assert not any(found.values())
 
 
 def test_visits_are_of_the_row_that_counts(tmp_path):

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, ttest_1samp
 
 from runner.stats.intervals import median_interval
 from runner.stats.sequential import (
@@ -80,17 +80,59 @@ def test_two_percent_are_found():
     assert ratio.value == pytest.approx(1.02, abs=0.005)
 
 
+def of_process(ratio, visits, spread=0.005, seed=1):
+    random = Random(seed)
+    return [random.gauss(math.log(ratio), spread) for _ in range(visits)]
+
+
 def test_an_interval_reaches_over_processes_that_contradict_each_other():
-    random = Random(1)
-    first, second = (
-        [random.gauss(center, 0.005) for _ in range(40)]
-        for center in (math.log(0.7), math.log(1.2))
-    )
+    first, second = of_process(0.7, 40), of_process(1.2, 40)
     ratio = paired_ratio([first, second], MARGIN)
     assert ratio.low < 0.71
     assert ratio.high > 1.19
     assert verdict_of(ratio.low, ratio.high, MARGIN) == "unclear"
     assert paired_ratio([first], MARGIN).high < 0.71
+
+
+def test_processes_that_contradict_each_other_claim_nothing_though_both_are_faster():
+    """The next one may differ from these as they do from each other."""
+    ratio = paired_ratio([of_process(1.08, 40), of_process(1.2, 40)], MARGIN)
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "unclear"
+    assert ratio.p_value == 1.0
+    alike = paired_ratio([of_process(1.08, 40, seed=2), of_process(1.082, 40, seed=3)], MARGIN)
+    assert verdict_of(alike.low, alike.high, MARGIN) == "faster"
+    assert alike.p_value < 1e-6
+
+
+def test_several_processes_that_differ_show_what_they_have_in_common():
+    centers = [1.16, 1.2, 1.24, 1.18, 1.22]
+    processes = [of_process(center, 6, seed=n) for n, center in enumerate(centers)]
+    ratio = paired_ratio(processes, MARGIN)
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "faster"
+    assert ratio.low < 1.18
+    expected = ttest_1samp([math.log(1.2 / 1.01 * c / 1.2) for c in centers], 0).pvalue
+    assert ratio.p_value == pytest.approx(expected, rel=0.5)
+
+
+def test_a_process_with_few_visits_is_within_the_interval():
+    ratio = paired_ratio([of_process(0.7, 40), of_process(1.2, 5)], MARGIN)
+    assert ratio.low < 0.71
+    assert ratio.high > 1.19
+    assert ratio.p_value > ERROR
+
+
+@pytest.mark.parametrize("processes", [2, 5])
+def test_what_processes_differ_by_is_rarely_claimed_of_equal_sides(processes):
+    """Each process has a ratio of its own, about 1, that no number of visits tells."""
+    random, claims, held = Random(5), 0, 0
+    for _ in range(400):
+        centers = [random.gauss(0, 0.1) for _ in range(processes)]
+        visits = [[random.gauss(center, 0.01) for _ in range(40)] for center in centers]
+        ratio = paired_ratio(visits, MARGIN)
+        claims += verdict_of(ratio.low, ratio.high, MARGIN) in ("faster", "slower")
+        held += ratio.low <= 1 <= ratio.high
+    assert held / 400 >= 0.93
+    assert claims / 400 <= 0.05
 
 
 def test_too_few_visits_have_a_ratio_and_no_interval():

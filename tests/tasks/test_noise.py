@@ -23,7 +23,17 @@ def _few(monkeypatch):
 @pytest.fixture
 def _calm(monkeypatch):
     """Every moment counts as calm, however busy this machine is."""
-    told_by(monkeypatch, lambda number, visit: replace(visit, calm=True, undisturbed=True))
+    told_by(monkeypatch, lambda number, visit: replace(undisturbed(visit), calm=True))
+
+
+def undisturbed(visit):
+    """A visit whose blocks nothing interrupted."""
+
+    def of(block):
+        return replace(block, preemptions=0, waiting_s=0.0)
+
+    turns = [replace(turn, blocks=tuple(map(of, turn.blocks))) for turn in visit.turns]
+    return replace(visit, turns=tuple(turns))
 
 
 def told_by(monkeypatch, change):
@@ -85,7 +95,7 @@ def test_the_sides_are_functions_of_their_own_that_differ_where_one_does_more(mo
 
 
 def test_a_pair_without_calm_moments_shows_nothing(monkeypatch):
-    told_by(monkeypatch, lambda number, visit: replace(visit, calm=number < 3, undisturbed=True))
+    told_by(monkeypatch, lambda number, visit: replace(undisturbed(visit), calm=number < 3))
     row = ran()
     assert (row.pairs, row.alarms, row.smallest_difference) == (0, None, None)
     assert 0 < row.calm_share < 0.5

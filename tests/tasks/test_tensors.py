@@ -111,6 +111,45 @@ def test_nan_infinity_and_truth_values_can_be_expected() -> None:
     assert verdicts(**graph, expect={"values": [True, False]})["values"] == "pass"
 
 
+def test_complex_numbers_are_shown_and_compared_with_their_imaginary_part() -> None:
+    of_z = {"inputs": {"z": "torch.ones(2, dtype=torch.complex64)"}, "expect": {"values": [1, 1]}}
+    assert verdicts(**of_z, result="z.real") == {
+        "values": "pass",
+        "shape": "pass",
+        "unchanged": "pass",
+    }
+    same, *_ = checked(**of_z, result="z")
+    assert (same.verdict, same.got) == ("pass", '["(1+0j)", "(1+0j)"]')
+    turned = "z * torch.complex(torch.ones(2), torch.ones(2))"
+    wrong, *_ = checked(**of_z, result=turned)
+    assert wrong.verdict == "fail" and "(1+1j), not (1+0j)" in wrong.reason
+
+
+def test_the_same_numbers_may_have_nan_among_them() -> None:
+    found = {
+        result: verdicts(result=result, expect={"reproducible": True})["reproducible"]
+        for result in ("(torch.rand(4) - 0.5).sqrt()", "torch.rand(4) < 2", "torch.zeros(2) / 0")
+    }
+    assert list(found.values()) == ["pass", "fail", "fail"]
+
+
+def test_ends_of_a_range_are_not_rounded_where_the_result_is_of_integers() -> None:
+    exact = {"result": "torch.tensor([16777216])", "expect": {"range": [0.0, 16777217.0]}}
+    assert verdicts(**exact)["range"] == "pass"
+
+
+def test_a_wrong_write_to_shared_memory_is_no_lack_of_it() -> None:
+    (row,) = checked(
+        inputs={"x": "torch.ones(1, 3)"},
+        result="x.expand(3, 3).add_(1)",
+        expect={"shape": [3, 3]},
+        hint="clone it first",
+    )
+    assert (row.check, row.verdict) == ("call", "error")
+    assert "single memory location" in row.reason
+    assert row.reason.endswith("clone it first")
+
+
 def test_a_gradient_that_only_leaves_have_is_told_in_torchs_words() -> None:
     inputs = {"w": "torch.ones(2, requires_grad=True)", "x": "w * 2"}
     (row,) = checked(

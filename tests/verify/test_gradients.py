@@ -16,10 +16,12 @@ import torch
 from runner.config.domain import Domain
 from runner.errors import ConfigError
 from runner.rows.rows import BAD
+from runner.verify.gradients.at_size import gradient_is_off
 from runner.verify.gradients.finding import GradientCheck, overall
 from runner.verify.gradients.shapes import guessed_shapes
 from runner.verify.gradients.slopes import HUGE, differentiate
 from runner.verify.gradients.verifier import check_gradients, verify
+from tests.support.factories import bound
 from tests.support.marks import slow
 from tests.support.mutants import PAIRS, Pair, made, ours
 from tests.support.plain_functions import function_target
@@ -38,6 +40,24 @@ def judge(pair: Pair) -> tuple[bool, bool]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of variances of a single element
         return ours(pair, pair.right), ours(pair, pair.wrong)
+
+
+def test_a_gradient_that_vanishes_is_not_wrong_at_a_size_unless_it_is_there() -> None:
+    def shifted(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return (x + shift[:, None]).softmax(-1)
+
+    def leaking(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        value, slope = shifted(x, shift), 0.01 * shift[:, None]
+        return value + (slope - slope.detach() if x.dtype is torch.float32 else 0.0)
+
+    def normed(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.layer_norm(x + shift[:, None], x.shape[-1:])
+
+    of_both = {"signature": "m n, m -> m n", "size": "64x500"}
+    for function, is_off in ((shifted, False), (normed, False), (leaking, True)):
+        assert gradient_is_off(bound(function, **of_both), CPU) is is_off
+    of_both["size"] = "8x200000"  # a long sum is known to less
+    assert not gradient_is_off(bound(normed, torch.float16, **of_both), CPU)
 
 
 @pytest.mark.parametrize("pair", SOME_KINDS, ids=lambda pair: pair.name)
@@ -175,6 +195,24 @@ def test_properties_of_nothing_but_nan_are_no_pass() -> None:
     checks = checks_of(lambda x: (x - x.amax()).sqrt() / 0 * x, -torch.rand(4) - 1)
     assert "pass" not in {c.verdict for c in checks if c.oracle == "finite_differences"}
     assert overall(checks) == "inconclusive"
+
+
+def test_a_gradient_that_depends_on_which_others_are_asked_for_is_named() -> None:
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(a, b)
+            return a * b
+
+        @staticmethod
+        def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            a, b = ctx.saved_tensors
+            return cotangents[0] * b, cotangents[0] * a * (1.0 if ctx.needs_input_grad[0] else 1.1)
+
+    checks = checks_of(Product.apply, torch.randn(3), torch.randn(3), names=("a", "b"))
+    (found,) = [c for c in checks if c.verdict in BAD and c.probe.startswith("subsets")]
+    assert found.argument == "b"
+    assert "the gradient of input b differs" in (found.reason or "")
 
 
 def test_a_kink_has_its_own_verdict() -> None:

@@ -1,5 +1,6 @@
 """Values are compared with float64, as they are timed."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from runner.calls.bound_operation import outputs_of
 from runner.verify.values import ValueCheck, check_values, finite_fraction, relative_error
 from tests.support.factories import bound
 
@@ -53,6 +55,22 @@ def test_a_value_that_is_not_a_number_is_an_error_unless_it_should_be() -> None:
     )
     assert finite_fraction([torch.tensor([1.0, float("inf"), float("nan"), 2.0])]) == 0.5
     assert finite_fraction([]) is None
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1.0, 1e60, 1e300])
+def test_numbers_beyond_float32s_range_are_compared_like_others(scale: float) -> None:
+    expected = torch.tensor([1.0, 3.0], dtype=torch.float64) * scale
+    assert relative_error(expected * 1.25, expected) == pytest.approx(0.25)
+    assert relative_error(torch.zeros(2, dtype=torch.float64), expected) == 1
+    assert not relative_error(expected * math.nan, expected) <= 1
+    assert relative_error(expected.nextafter(expected * 2), expected) < 1e-15
+
+
+def test_nothing_of_a_number_that_a_call_returns_is_rounded() -> None:
+    (number,) = outputs_of(complex(1e-50, 1 + 1e-12))
+    assert number.item() == complex(1e-50, 1 + 1e-12)
+    (whole,) = outputs_of(2**40 + 1)
+    assert whole.item() == 2**40 + 1
 
 
 def test_values_are_checked_in_the_layout_and_fill_that_are_timed() -> None:

@@ -72,7 +72,7 @@ def compare(
             took = f"a call of {side.name} takes {open_.opening.call_s:.3g} s"
             raise ValueError(f"{took}; give max_time_s={20 * open_.opening.call_s:.3g} or more")
 
-    visits = visit_sides(opened, same_within=margin, processes=1)
+    visits = visit_sides(opened, same_within=margin)
     cells = [open_.ready.task.cell for open_ in opened]
     pairs = Pairs(pairs_of(cells, visits, 1))
     ratio = pairs.ratio(cells[0].identity, cells[1].identity, margin)

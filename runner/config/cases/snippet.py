@@ -16,7 +16,7 @@ from typing import Any
 
 from runner.config.arithmetic import OPERATORS, power
 from runner.config.arithmetic import parse as parse_python
-from runner.errors import ConfigError, one_line, suggestion
+from runner.errors import ConfigError, is_out_of_memory, one_line, suggestion
 
 # of tensors; methods need no list
 ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype", "requires_grad", "is_leaf")
@@ -129,11 +129,9 @@ def _guarded(
 ) -> object:
     try:
         return value()
-    except MemoryError:
-        raise
     except Exception as error:
-        if isinstance(error, RuntimeError) and "memory" in str(error):
-            raise  # out of memory, which is a status of its own
+        if is_out_of_memory(error):
+            raise  # which is a status of its own
         reason = one_line(str(error).partition("Exception raised")[0])
         if function is not None and isinstance(error, TypeError):
             reason += f"; {name} takes {signature(function)}"

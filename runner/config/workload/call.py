@@ -24,9 +24,9 @@ HOST = ""  # who gives a model its inputs and takes its outputs, among who hands
 def _whole_number(key: str, value: object) -> int:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 10**12:
         return value
-    raise ConfigError(f"{key}: {one_line(value, 40)} is no count; give a whole number of 0 or more")
+    raise ConfigError(f"{key}: {one_line(value, 40)} is no count; give a whole number of 1 or more")
 
 
 @dataclass(frozen=True)

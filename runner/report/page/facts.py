@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -127,7 +128,7 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     counts = {"known": len(widths), "timed": len(timed)}
     facts = [words["sure_none"]]
     if widths:
-        quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))], widths[-1]
+        quantiles = median(widths), widths[math.ceil(0.95 * len(widths)) - 1], widths[-1]
         texts = [digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles]
         ends = dict(zip(("half", "most", "widest"), texts, strict=True))
         facts = [said(words, "sure" if len(widths) >= MANY else "sure_few", **counts, **ends)]

@@ -22,7 +22,7 @@ from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row, varying
 from runner.units import digits, unit_of
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all
-RAW = ("points",)  # columns for programs
+RAW = ("points", "script")  # columns for programs
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listin
         Column(words["verdict"], "name", lambda change: _verdict(change, words)),
         Column(words["changed"], "text", said),
     ]
-    return _listing("changes", words["table_changes"], columns, changes, file=file)
+    ids = [change.after_cell for change in changes]  # which the findings lead to
+    return _listing("changes", words["table_changes"], columns, changes, file=file, ids=ids)
 
 
 def row_listing(

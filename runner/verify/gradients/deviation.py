@@ -38,6 +38,7 @@ class Deviation:
     layout: str | None = None  # of the tensors whose memory layout was changed
     error: str | None = None  # why there is no gradient to compare, where the call raised
     exact: bool = False  # whether they are to be the same to the bit
+    columns: Sequence[int] = ()  # which gradients these are; blank: all of them
 
 
 class Baseline:
@@ -117,12 +118,9 @@ def worst_of(
 def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> GradientCheck:
     """One gradient of a deviation: its worst element, and the verdict."""
     got, expected = deviation.got[index], deviation.expected[index]
-
-    # fewer gradients than inputs are of a subset, for which the first input stands
-    names = baseline.problem.arguments
-    column = index if len(deviation.got) == len(names) else 0
-    name, shape, layout = names[column], shape_text(tuple(expected.shape)), deviation.layout
-    check = GradientCheck(probe, "invariant", name, shape, layout, verdict="pass")
+    column = deviation.columns[index] if deviation.columns else index
+    name, shape = baseline.problem.arguments[column], shape_text(tuple(expected.shape))
+    check = GradientCheck(probe, "invariant", name, shape, deviation.layout, verdict="pass")
     if not got.numel():
         return replace(check, max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0)
 

@@ -180,7 +180,8 @@ def subsets(base: Baseline) -> Iterator[Deviation]:
         traced = replace(base.problem, requires_grad=requires_grad).traced(base.inputs)
         if len(traced.outputs) != len(base.cotangents):
             continue  # an output depends on other inputs alone
-        yield Deviation(traced.gradients(base.cotangents), [base.gradients[k] for k in chosen])
+        got, expected = traced.gradients(base.cotangents), [base.gradients[k] for k in chosen]
+        yield Deviation(got, expected, columns=chosen)
 
 
 def repeated(base: Baseline) -> Iterator[Deviation]:
@@ -275,7 +276,8 @@ def shared_inputs(base: Baseline) -> Iterator[Deviation]:
 
     together = replace(problem, call=joined).traced(inputs).gradients(base.cotangents)
     first, second = positions.index(a), positions.index(b)
-    yield Deviation([together[first]], [separate[first] + separate[second]], "one tensor twice")
+    total, layout = separate[first] + separate[second], "one tensor twice"
+    yield Deviation([together[first]], [total], layout, columns=(first,))
 
 
 def form_of_gradient(base: Baseline) -> Iterator[Deviation]:

@@ -39,4 +39,4 @@ class GridLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run jobs that follow each other."""
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        return self.jobs.launch(job_overrides, numbers)
+        return self.jobs.launch(list(map(self.jobs.composer.job, job_overrides)), numbers)

@@ -1,0 +1,65 @@
+"""What times of the same cells vary by between runs though nothing else differs.
+
+Some of it is settled when a process starts, as where its code and data lie (Mytkowicz and others,
+"Producing wrong data without doing anything obviously wrong", ASPLOS 2009). That is about the same
+time of any call, so that it changes one of a microsecond by several percent and one of a
+millisecond hardly. Pure functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+from typing import NamedTuple
+
+FEWEST = 20  # differences that say something
+USUAL = NormalDist().inv_cdf(0.75)  # standard deviations, beyond which is half of what is drawn
+CLEARLY = 1.5  # times what is usual: short calls vary more than others
+HALVINGS = 40
+CAUTION = 2.0  # standard errors of a deviation's estimate that are added to it
+
+
+class Difference(NamedTuple):
+    """What one time of a cell differs by from another, or from the mean of several."""
+
+    seconds: float  # of a call
+    value: float  # of logarithms
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of a log time between runs, by how long the call takes."""
+
+    relative: float  # of a long call
+    seconds: float  # of any call
+    common: float = 0.0  # what all cells may differ by together, as from one day to the next
+
+    @classmethod
+    def of(cls, differences: Sequence[Difference], common: float = 0.0) -> Spread:
+        """That of equal cells, which are at least :data:`FEWEST`; some of them may have changed."""
+        values = [abs(difference.value) for difference in differences]
+        caution = 1 + CAUTION / math.sqrt(len(differences))
+        alike = cls(median(values) / USUAL, 0.0)
+        ordered = sorted(differences)
+        short, long = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+        if alike.typical(short) <= CLEARLY * USUAL:
+            return cls(caution * alike.relative, 0.0, common)
+
+        # the long calls tell what is relative, and the short ones what is not
+        relative = median(abs(difference.value) for difference in long) / USUAL
+        low, high = 0.0, max(abs(of.value) * of.seconds for of in short) / USUAL
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            is_enough = cls(relative, middle).typical(short) <= USUAL
+            low, high = (low, middle) if is_enough else (middle, high)
+        return cls(caution * relative, caution * high, common)
+
+    def at(self, seconds: float) -> float:
+        """The standard deviation of a call of so long."""
+        return math.hypot(self.relative, self.seconds / seconds)
+
+    def typical(self, differences: Sequence[Difference]) -> float:
+        """The median of how many standard deviations they are."""
+        return median(abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences)
