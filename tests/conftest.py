@@ -23,6 +23,37 @@ PATIENT = "limit.time_s=900"
 """Of cells that have to end by themselves, or that somebody ends."""
 ASKING = ("--help", "--cfg", "--info", "job=report", "dry_run=true")  # commands that run no cell
 
+FIRST = (
+    "verify/test_gradients.py",
+    "tasks/test_case_autograd.py",
+    "report/test_page.py",
+    "tasks/test_checks.py",
+    "measure/test_detectors.py",
+    "api/test_measuring.py",
+    "cli/test_hydra_errors.py",
+    "end_to_end/test_folders.py",
+    "end_to_end/test_own_operations.py",
+    "api/test_runs.py",
+    "cli/test_command_line.py",
+    "config/test_bounds.py",
+)
+"""The files that take longest; one worker runs all of a file."""
+LAST = ("analysis", "config", "stats")
+"""Rooms whose files take least, with which both workers end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give long files to the workers first, and short ones last."""
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(ROOT / "tests")
+        if file.as_posix() in FIRST:
+            return FIRST.index(file.as_posix()) - len(FIRST)
+        return int(file.parts[0] in LAST)
+
+    items.sort(key=place)
+
+
 too_slow = hypothesis.HealthCheck.too_slow
 hypothesis.settings.register_profile(
     "on any machine", deadline=None, suppress_health_check=[too_slow]
@@ -50,6 +81,12 @@ def _machine_of_its_own(
     """
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of this process leave no ``figures/``, whose drawing takes most of their time."""
+    monkeypatch.setattr("runner.report.summary.draw_figures", lambda *of_run: None)
 
 
 def make_runner(folder: Path, root: Path = ROOT) -> Runner:

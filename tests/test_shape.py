@@ -4,8 +4,18 @@ Hydra's plugin files, which import-linter does not see, stay thin.
 """
 
 import ast
+import doctest
+from importlib import import_module
+from pathlib import Path
 
+import pytest
+
+from tests.conftest import FIRST
 from tests.support import shape
+
+WITH_EXAMPLES = [
+    path for path in shape.trees() if ">>> " in (shape.PACKAGE / path).read_text(encoding="utf-8")
+]
 
 
 def test_a_newcomer_finds_few_rooms() -> None:
@@ -57,3 +67,11 @@ def test_the_tests_stand_in_the_rooms_that_they_test() -> None:
     rooms = {path.parent.name for path in tests.glob("*/test_*.py")} - others
     assert rooms == set(shape.folders())
     assert [path.name for path in tests.glob("test_*.py")] == ["test_shape.py"]
+    assert all((tests / file).is_file() for file in FIRST)
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=str)
+def test_what_a_docstring_shows_is_so(path: Path) -> None:
+    name = ".".join(("runner", *path.with_suffix("").parts)).removesuffix(".__init__")
+    failed, attempted = doctest.testmod(import_module(name))
+    assert failed == 0 < attempted

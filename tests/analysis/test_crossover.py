@@ -20,8 +20,9 @@ from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from runner.sweep.crossover_search import Outcome, Range, requested_sizes
 from tests.support.factories import row
+from tests.support.marks import slow
 
-RUNS = 200
+RUNS = pytest.mark.parametrize("runs", [60, slow(200)])
 HOLDS = 0.93
 SAMPLES = 31
 ITEM_BYTES = 4
@@ -101,47 +102,52 @@ def on_grid(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
     ]
 
 
+@RUNS
 @pytest.mark.parametrize("noise", [0.002, 0.02])
 @pytest.mark.parametrize("op", MODELS)
 def test_a_bisected_crossover_is_within_5_percent_and_inside_its_interval(
-    op: str, noise: float
+    op: str, noise: float, runs: int
 ) -> None:
     expected = truth(*MODELS[op])
-    found = [crossing(bisected(op, noise, Random(seed))) for seed in range(RUNS)]
+    found = [crossing(bisected(op, noise, Random(seed))) for seed in range(runs)]
     sides = [one.side for one in found if one.side is not None]
-    assert len(sides) >= HOLDS * RUNS
+    assert len(sides) >= HOLDS * runs
     assert sum(abs(side / expected - 1) <= 0.05 for side in sides) == len(sides)
-    assert sum(holds(one, expected) for one in found) >= HOLDS * RUNS
+    assert sum(holds(one, expected) for one in found) >= HOLDS * runs
 
 
+@RUNS
 @pytest.mark.parametrize("noise", [0.002, 0.02])
 @pytest.mark.parametrize("op", MODELS)
 def test_between_the_sizes_of_a_grid_the_interval_covers_that_the_curve_is_no_straight_line(
-    op: str, noise: float
+    op: str, noise: float, runs: int
 ) -> None:
     expected = truth(*MODELS[op])
-    found = [crossing(on_grid(op, noise, Random(seed))) for seed in range(RUNS)]
-    assert sum(holds(one, expected) for one in found) >= HOLDS * RUNS
+    found = [crossing(on_grid(op, noise, Random(seed))) for seed in range(runs)]
+    assert sum(holds(one, expected) for one in found) >= HOLDS * runs
     assert (
         median((one.side_high or math.inf) / (one.side_low or 1) for one in found) < 2
     )  # sizes are twice apart
 
 
+@RUNS
 @pytest.mark.parametrize(("transfers", "calls"), [("each_call", 1), ("once", 20)])
-def test_with_transfers_the_other_side_begins_to_win_later(transfers: str, calls: int) -> None:
+def test_with_transfers_the_other_side_begins_to_win_later(
+    transfers: str, calls: int, runs: int
+) -> None:
     base, other = MODELS["matmul"]
     expected = truth(base, lambda n: other(n) + transfer_s(n) / calls)
     without = truth(base, other)
     assert expected > 1.02 * without
     held = 0
-    for seed in range(RUNS):
+    for seed in range(runs):
         speedups = compare(
             on_grid("matmul", 0.01, Random(seed)), Report(calls_per_transfer=calls), LINKS
         )
         (one,) = (one for one in crossovers(speedups) if one.transfers == transfers)
         held += holds(one, expected)
         assert one.calls_per_transfer == (calls if transfers == "once" else None)
-    assert held >= HOLDS * RUNS
+    assert held >= HOLDS * runs
 
 
 def crossing(rows: Sequence[BenchmarkRow]) -> Crossover:

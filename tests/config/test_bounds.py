@@ -13,6 +13,7 @@ from runner.config.schema import Compare, Limit, Timing, check_ranges
 from runner.errors import ConfigError
 from tests.conftest import ROOT
 from tests.support.commands import answers
+from tests.support.marks import slow
 
 BOMB = "((((9**64)**64)**64)**64)**64"
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -104,7 +105,7 @@ def test_each_setting_that_is_a_number_has_bounds() -> None:
                     check_ranges({f"{part}.{field.name}": odd})
 
 
-@pytest.mark.parametrize("how", ["dry_run=true", ""])
+@pytest.mark.parametrize("how", ["", slow("dry_run=true")])
 def test_settings_without_bounds_get_one_line(how: str, tmp_path: Path) -> None:
     commands = [f"{command} {how}" for command in WRONG]
     for answer, (command, expected) in zip(answers(tmp_path, commands), WRONG.items(), strict=True):
@@ -113,8 +114,19 @@ def test_settings_without_bounds_get_one_line(how: str, tmp_path: Path) -> None:
         assert expected in answer.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config-dir", "mine", "+sweep=own", "dry_run=true"],
+        ["--config-dir", "mine", "+sweep=own", "--help"],
+        slow(["--config-dir", "mine", "+sweep=own", "--cfg", "hydra"]),
+        ["job=ab", "op=add", "size=8", "ab.b.python=./python", "dry_run=true"],
+        ["job=report", "run=out"],
+    ],
+    ids=lambda words: words[-1],
+)
 def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(
-    tmp_path: Path, smoke_copy: Path
+    words: list[str], tmp_path: Path, smoke_copy: Path
 ) -> None:
     """Neither what stands in for a library, nor a plugin, nor what a sweep's file names.
 
@@ -134,26 +146,18 @@ def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(
     )
     (tmp_path / "python").write_text("#!/bin/sh\n/bin/touch RAN\n")
     (tmp_path / "python").chmod(0o755)
-    for words in (
-        ["--help"],
-        ["op=add", "size=8", "dry_run=true"],
-        ["--config-dir", "mine", "+sweep=own", "dry_run=true"],
-        ["--config-dir", "mine", "+sweep=own", "--help"],
-        ["--config-dir", "mine", "+sweep=own", "--cfg", "hydra"],
-        ["job=ab", "op=add", "size=8", "ab.b.python=./python", "dry_run=true"],
-        ["job=report", f"run={smoke_copy.name}"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", *words],
-            cwd=tmp_path,
-            env={"PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-        assert not (tmp_path / "RAN").exists(), words
+    assert smoke_copy == tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *words],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "RAN").exists()
 
 
 def test_a_dry_run_measures_nothing_however_it_is_said(tmp_path: Path) -> None:

@@ -302,6 +302,7 @@ def assert_interrupted(process: subprocess.Popen[str]) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_two_interrupts_end_it_at_once_and_damage_nothing(
     dying: Path, start_sweep: StartSweep
 ) -> None:

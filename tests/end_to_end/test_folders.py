@@ -142,18 +142,23 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 
 
-def test_a_damaged_configuration_of_a_job_is_named(smoke_copy: Path, tmp_path: Path) -> None:
+def test_a_damaged_configuration_of_a_job_is_named(smoke: Path, tmp_path: Path) -> None:
     """Where a sweep is to be taken up with another definition, which it is asked for."""
-    for text in (LAUGHS, "{{{", "", "- a\n", "op: !!python/name:os.system\n", "op: {name: x}\n"):
-        for path in smoke_copy.glob("*/.hydra/config.yaml"):
+    texts = (LAUGHS, "{{{", "", "- a\n", "op: !!python/name:os.system\n", "op: {name: x}\n")
+    commands = []
+    for number, text in enumerate(texts):
+        folder = shutil.copytree(smoke, tmp_path / f"damaged{number}")
+        for path in folder.glob("*/.hydra/config.yaml"):
             path.write_text(text)
-        words = [*SMOKE, "timing.max_time_s=0.77", f"resume={smoke_copy.name}", "dry_run=true"]
-        (answer,) = answers(tmp_path, [words])
+        words = [*SMOKE, "timing.max_time_s=0.77", f"resume={folder.name}", "dry_run=true"]
+        commands.append(words)
+    for answer in answers(tmp_path, commands):
         lines = answer.told
         assert answer.code == 2 and len(lines) == 1, answer.stderr
         assert "config.yaml is damaged" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_as_it_begins_is_taken_up(tmp_path: Path) -> None:
     """Between the two files by which it is known."""
     killed = (

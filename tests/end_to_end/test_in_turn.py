@@ -108,6 +108,7 @@ def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(
     assert others.loc[others["axis"] == "size", "paired"].isna().all()
 
 
+@pytest.mark.slow
 def test_rows_of_sides_have_all_that_other_rows_have(
     runner: Runner, by_dtype: Path, tmp_path: Path
 ) -> None:

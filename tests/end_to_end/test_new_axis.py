@@ -53,6 +53,7 @@ def test_a_new_axis_is_a_key_with_its_default_and_labels_a_cell(copy: Path) -> N
     assert one.stdout == f"{fancy}1 cell\n"
 
 
+@pytest.mark.slow
 def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) -> None:
     words = [
         "op=add",

@@ -42,7 +42,7 @@ hydra:
     params: {op: "swish,relu", size: "8,16", dtype: float32}
     also:
       - {op: angle, job: autograd, dtype: float64}
-      - {op: sinus, job: autograd, size: 8}
+      - {op: sinus, job: autograd, size: 8, dtype: float64}
       - {op: sinus, size: 8}
       - {op: matmul, job: roof, size: 8, dtype: "float32,int32", device: "cpu,gpu"}
 """
@@ -91,6 +91,7 @@ def test_a_wrong_gradient_is_a_failure_and_no_speedup(out: Path) -> None:
     assert "wrong_gradient" in row["flags"].split()
 
 
+@pytest.mark.usefixtures("_without_pictures")
 def test_each_wrong_gradient_alone_is_exit_code_1(out: Path) -> None:
     folders = sorted(out.glob("[0-9]*_*"), key=lambda path: int(path.name.partition("_")[0]))
     codes = [conclude(folder, Report(), strict=False) for folder in folders]

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.marks import slow
 
 STARVED = """
 import os, subprocess, threading
@@ -26,7 +27,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of threads")
-@pytest.mark.parametrize(("busy", "seen"), [(True, "busy_threads busy_children"), (False, "")])
+@pytest.mark.parametrize(("busy", "seen"), [slow(True, "busy_threads busy_children"), (False, "")])
 def test_a_thread_that_waits_for_a_core_is_busy_too(busy: bool, seen: str) -> None:
     script = STARVED.replace("BUSY", str(busy))
     done = subprocess.run(
@@ -53,6 +54,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of threads")
 def test_a_thread_that_spins_for_some_milliseconds_is_not_busy_however_long_it_waits() -> None:
     done = subprocess.run(

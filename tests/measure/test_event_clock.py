@@ -13,6 +13,11 @@ from runner.measure.event_clock import EventClock, Queue
 HOST = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def _calibrated_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_clock, "CALIBRATING_S", 0.1)
+
+
 class HostEvent:
     """A moment of the host's clock, as a device has it that computes within its launches."""
 
@@ -61,7 +66,6 @@ def test_the_search_for_work_ends_when_its_time_is_over(monkeypatch: pytest.Monk
         return 0.02, 0.005  # a product never becomes long beside its launch
 
     monkeypatch.setattr(queue, "_time_products", slow)
-    monkeypatch.setattr(event_clock, "CALIBRATING_S", 0.2)
     queue.keep_busy(0.0)
     assert sides and max(sides) < event_clock.LONGEST_SIDE
     assert queue.own_bytes == 4 * max(sides) ** 2  # the largest that was timed

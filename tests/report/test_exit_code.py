@@ -9,6 +9,7 @@ from runner.report.conclude import conclude
 from runner.rows.csv_store import write_rows
 from tests.support.factories import row
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 BUSY, SLOW = ("contended",), ("view", "slow_machine")
 
 

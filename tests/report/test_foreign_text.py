@@ -11,7 +11,6 @@ import pytest
 
 from runner.analysis.analysis import analyse
 from runner.config.schema import Report
-from runner.report import summary
 from runner.report.figures.names import LONGEST_NAME, anchor, shown_name
 from runner.report.language import words_of
 from runner.report.markdown import as_text
@@ -24,10 +23,9 @@ EVIL = "\x1b[2J\x1b]0;owned\x07\u202eabc\n# head <script>x</script> [click](java
 
 @pytest.fixture
 def shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, _without_pictures: None, capsys: pytest.CaptureFixture[str]
 ) -> tuple[str, str, str]:
     """What is printed, and the texts of ``report.md`` and ``report.html``."""
-    monkeypatch.setattr(summary, "draw_figures", lambda *of_run: None)
     foreign = [replace(row, op=EVIL, device_name=EVIL, node=EVIL) for row in rows()]
     failed = replace(foreign[0], cell="libraries", status="failed", reason=EVIL, median_s=None)
     long = replace(failed, cell="rows", reason="x" * 100_000)

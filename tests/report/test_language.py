@@ -117,6 +117,7 @@ def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
     assert "по числу элементов первого входа" in texts[2]
 
 
+@pytest.mark.usefixtures("_without_pictures")
 def test_the_language_is_remembered_and_can_be_changed(tmp_path: Path) -> None:
     from runner.report.conclude import conclude
 

@@ -27,6 +27,7 @@ from runner.report.tables import Table, autograd_table, print_table
 from runner.rows.rows import AutogradRow, BenchmarkRow
 from tests.support.factories import case_rows, row
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 DEVICES = Report()
 
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.rows.csv_store import (
@@ -89,6 +89,7 @@ def assert_damaged(path):
 
 
 @pytest.mark.parametrize("row_type", ROW_OF_JOB.values())
+@settings(max_examples=25)
 @given(data=st.data())
 def test_rows_of_every_job_are_read_back_as_written(row_type, data):
     rows = data.draw(rows_of(row_type))

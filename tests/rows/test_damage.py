@@ -22,7 +22,6 @@ from runner.cells.cell import SCHEMA_VERSION
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.files import bounded_lines
-from runner.report import summary
 from runner.report.conclude import conclude, load_run
 from runner.rows.csv_store import DamagedFile, collect, read_rows, write_records, write_rows
 from runner.rows.environment_file import all_environments, code_order, read_environment
@@ -32,6 +31,7 @@ from tests.conftest import SMOKE
 from tests.support.commands import answers
 from tests.support.factories import row
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 COPIES = int(os.environ.get("DAMAGED_COPIES", "200"))
 """How many damaged copies the slow tests make."""
 
@@ -57,11 +57,6 @@ def a_run(root: Path) -> Path:
     environment = {"cells": 12, "report": {"baseline": {"device": "cpu"}}, "host": {"cores": 2}}
     (root / "environment.json").write_text(json.dumps(environment))
     return root
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "draw_figures", lambda *of_run: None)
 
 
 def report(root: Path) -> int:
@@ -153,7 +148,7 @@ def outside(base: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_any_damage_ends_in_a_report_or_a_line_and_touches_nothing_else(seed: int) -> None:
     with TemporaryDirectory() as base:
@@ -164,12 +159,12 @@ def test_any_damage_ends_in_a_report_or_a_line_and_touches_nothing_else(seed: in
         assert outside(Path(base)) == before
 
 
-def first_words(table: bytes) -> list[bytes]:
+def first_words(table: bytes) -> set[bytes]:
     """What each line of a table begins with: its cell."""
-    return [line.partition(b",")[0] for line in table.splitlines()]
+    return {line.partition(b",")[0] for line in table.splitlines()}
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @example(seed=6284)  # a name and a checksum are damaged
 @given(seed=st.integers(0, 2**32))
 def test_no_report_leaves_fewer_cells_than_it_found(seed: int) -> None:
@@ -184,7 +179,7 @@ def test_no_report_leaves_fewer_cells_than_it_found(seed: int) -> None:
         before = (root / "results.csv").read_bytes()
         report(root)
         after = (root / "results.csv").read_bytes()
-        assert after == before or set(first_words(before)) <= set(first_words(after))
+        assert after == before or first_words(before) <= first_words(after)
 
 
 def test_a_run_within_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:
@@ -281,7 +276,7 @@ def odd_row(job: str, draw: Random) -> Row:
     return kind(**values)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(job=st.sampled_from(sorted(ROW_OF_JOB)), seed=st.integers(0, 2**32))
 def test_any_value_in_any_column_of_any_job_ends_in_a_report(job: str, seed: int) -> None:
     draw = Random(seed)
@@ -441,7 +436,11 @@ def test_damaged_copies_of_a_run(tmp_path: Path) -> None:
     for seed in range(COPIES):
         root = Path(shutil.copytree(whole, tmp_path / "run", symlinks=True))
         damage(root, Random(seed))
+        table = root / "results.csv"
+        found = table.read_bytes() if table.is_file() and not table.is_symlink() else b""
         assert report(root) in (0, 1, 2), seed
+        left = table.read_bytes() if found else found
+        assert left == found or first_words(found) <= first_words(left), seed
         assert outside(tmp_path) == before, seed
         shutil.rmtree(root)
 

@@ -24,6 +24,7 @@ from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow,
 from tests.conftest import ROOT
 from tests.support.commands import answers
 
+pytestmark = pytest.mark.usefixtures("_without_pictures")
 DATA = ROOT / "tests" / "data" / "schema1"  # written by the release that had schema 1
 SCHEMA_2 = ROOT / "tests" / "data" / "schema2"  # and by the one that had schema 2
 

@@ -111,6 +111,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_operations_own_parameter_is_an_axis(swept: Path) -> None:
     rows = pd.read_csv(swept / "out" / "results.csv")
     assert list(rows["parameters"]) == ["dim=0", "dim=1"]
@@ -130,6 +131,7 @@ def test_an_operations_own_parameter_is_an_axis(swept: Path) -> None:
     assert (none.code, "no cell has parameters=dim=2" in none.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_columns_of_ones_own_stand_in_the_row_and_cost_no_measurement(swept: Path) -> None:
     rows = pd.read_csv(swept / "out" / "results.csv")
     assert list(rows["rows_per_s"]) == pytest.approx(list(8 / rows["median_s"]))

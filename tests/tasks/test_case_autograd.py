@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.support.factories import case_rows
+from tests.support.marks import slow
 
 SINE = {"name": "sine", "expression": "sin(x**2 + 1)", "values": {"x": [3.0, 10.0, 0.0]}}
 
@@ -72,15 +73,15 @@ TANH = "(exp(2*x)-1)/(exp(2*x)+1)"
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [
-        (asked("flipped", values=X), "float64"),  # every output, with a cotangent of its own
-        (asked("second_is_wrong", values=X), "float64"),  # later outputs too
-        (asked("overwrites", values=X), "float64"),  # what torch calls unsupported is a mistake
+        slow(asked("flipped", values=X), "float64"),  # every output, with a cotangent of its own
+        slow(asked("second_is_wrong", values=X), "float64"),  # later outputs too
+        slow(asked("overwrites", values=X), "float64"),  # what torch calls unsupported is a mistake
         (asked("masked_doubled", values=MASKED), "float64"),
-        (asked("torch.sinc", values={"x": [0.0, 0.3]}), "float64"),  # its second derivative
+        slow(asked("torch.sinc", values={"x": [0.0, 0.3]}), "float64"),  # its second derivative
         (asked("bell", values=PAIR), "float64"),
-        (asked("naive_softmax", values={"x": [0.5, -3.0, 20.0, 200.0]}), "float32"),
+        slow(asked("naive_softmax", values={"x": [0.5, -3.0, 20.0, 200.0]}), "float32"),
         (asked("scaled_product", values={"x": [0.03, 1.0, 1.0, 1.0]}), "float16"),
-        pytest.param(asked("summed_in_half", values=BIASED), "bfloat16", marks=pytest.mark.slow),
+        slow(asked("summed_in_half", values=BIASED), "bfloat16"),
     ],
 )
 def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(
@@ -93,24 +94,26 @@ def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [
-        (asked("torch.softmax", values=X, kwargs={"dim": 0}), "float64"),
+        slow(asked("torch.softmax", values=X, kwargs={"dim": 0}), "float64"),
         (asked("torch.softmax", values=MASKED, kwargs={"dim": 1}), "float64"),
         (asked("torch.logsumexp", values=MASKED, kwargs={"dim": 1}), "float64"),
         (asked("torch.nn.functional.rrelu", values=X, kwargs={"training": True}), "float64"),
-        (asked("half_gelu", values=X), "float64"),
+        slow(asked("half_gelu", values=X), "float64"),
         (asked("half_gelu", values=X), "float32"),
         (asked("torch.linalg.cholesky", values={"x": [[2, 0.5], [0.5, 3]]}), "float64"),
         (asked("torch.prod", values={"x": [2.0, 3.0, 0.0, 0.0]}), "float64"),
-        ({"name": "tail", "expression": "tanh(x)", "values": {"x": 4.0}}, "float64"),
+        slow({"name": "tail", "expression": "tanh(x)", "values": {"x": 4.0}}, "float64"),
         ({"name": "tail", "expression": "1-1/(1+exp(-x))", "values": {"x": 7.0}}, "float32"),
         ({"name": "rest", "expression": "(exp(x)-1)/x", "values": {"x": 1e-4}}, "float32"),
-        ({"name": "tiny", "expression": TINY, "values": {"x": [0.5, 1.0, 2.0]}}, "float32"),
+        slow({"name": "tiny", "expression": TINY, "values": {"x": [0.5, 1.0, 2.0]}}, "float32"),
         (asked("scaled_product", values={"x": [0.5, 1.0, 1.0, 1.0]}), "float32"),
         (asked("tests.support.awkward.straight_through", values=X, **CLONE), "float64"),
         (asked("torch.fmod", values=JUMPS), "float64"),
-        (asked("torch.remainder", values=JUMPS), "float64"),
+        slow(asked("torch.remainder", values=JUMPS), "float64"),
         ({"name": "tanh", "expression": TANH, "values": {"x": 0.8814}}, "float64"),
-        ({"name": "log", "expression": "log(exp(x)/(1+exp(x)))", "values": {"x": 2}}, "float64"),
+        slow(
+            {"name": "log", "expression": "log(exp(x)/(1+exp(x)))", "values": {"x": 2}}, "float64"
+        ),
         (asked("computed_again", values=X), "float64"),  # which only a plain backward() can take
     ],
 )

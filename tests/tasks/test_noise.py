@@ -12,7 +12,7 @@ from runner.tasks.task import Task
 from tests.support.factories import QUICK, STATE, cell
 
 CPU = Device(torch.device("cpu"))
-SHORT = replace(QUICK, warmup_s=0.0, max_time_s=1.0)  # enough visits on a busy machine, too
+SHORT = replace(QUICK, warmup_s=0.0, max_time_s=0.4)  # enough visits on a busy machine, too
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from runner.config.size import parse_size
 from runner.verify.gradients.verifier import check_gradients
 from tests.calls import test_bound_arguments
 from tests.support import asked, factories
+from tests.support.marks import slow
 
 CPU = torch.device("cpu")
 
@@ -87,11 +88,13 @@ X = {"x": [0.5, -1.0, 2.0]}
     ("function", "values", "line"),
     [
         ("overwrites", X, "the cotangents changed: True"),
-        ("overwrites_input", X, "the inputs changed: True"),
+        slow("overwrites_input", X, "the inputs changed: True"),
         ("last_call", X, r"after a call with other inputs: off by (0\.[0-9]*[1-9]|[1-9])"),
-        ("other_is_needed", {"a": [1.0], "b": [3.0]}, "of input 0 alone: off by (0\\.0*)?[1-9]"),
+        slow(
+            "other_is_needed", {"a": [1.0], "b": [3.0]}, "of input 0 alone: off by (0\\.0*)?[1-9]"
+        ),
         ("memory_order", {"x": [[1.0, 2.0], [3.0, 4.0]]}, "that are transposed: off by (0.)?[1-9]"),
-        ("overwrites_saved", X, "input 0 was changed"),
+        slow("overwrites_saved", X, "input 0 was changed"),
     ],
 )
 def test_a_property_that_fails_is_shown_by_what_breaks_it(
@@ -112,7 +115,7 @@ def test_a_formulas_file_has_its_functions_alone() -> None:
 @pytest.mark.parametrize(
     ("function", "values"),
     [
-        ("in_a_mapping", {"x": [0.5, 1.0]}),  # what it returns is nested
+        slow("in_a_mapping", {"x": [0.5, 1.0]}),  # what it returns is nested
         ("nearly", {"x": [0.5, 1.0]}),  # off by 1e-7: not among the four digits of a print
     ],
 )
