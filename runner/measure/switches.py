@@ -134,6 +134,7 @@ class Switches:
 
     def _put_back(self) -> list[str]:
         """Make all as it was found; the names of what was not as expected."""
+        replaced = self._put_back_functions()  # first, as what follows calls them
         expected, self._expected = self._expected, dict(self._own)
         found = now = self._read()
         for _ in range(2):  # one may set another, as all products' precision that of each library
@@ -141,7 +142,7 @@ class Switches:
                 self._all[name].set(self._own[name])
                 now = self._read()
         others = self._bystanders.end_busy() if self._bystanders else []
-        others += [FUNCTIONS] if self._put_back_functions() else []
+        others += [FUNCTIONS] if replaced else []
         self.is_spoiled = self.is_spoiled or bool(others) or now != self._own
         return [*(name for name, value in found.items() if value != expected[name]), *others]
 
