@@ -2,6 +2,7 @@
 
 import builtins
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -92,10 +93,12 @@ class _LikeAll:
 def test_what_everything_calls_is_put_back_whatever_its_replacement_says_it_is(
     home: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    switches, before = Switches(of_worker=True), vars(home)[name]
-    switches.enter(cell(), CPU)
-    with monkeypatch.context() as patch:
-        patch.setattr(home, name, _LikeAll())
-        assert FUNCTIONS in switches.leave()
-        assert vars(home)[name] is before
+    with subprocess.Popen(["sleep", "600"]) as child:  # of which switches look for others
+        switches, before = Switches(of_worker=True), vars(home)[name]
+        switches.enter(cell(), CPU)
+        with monkeypatch.context() as patch:
+            patch.setattr(home, name, _LikeAll())
+            assert FUNCTIONS in switches.leave()
+            assert vars(home)[name] is before
+        child.kill()
     assert switches.is_spoiled
