@@ -79,7 +79,7 @@ def restoring(call: Thunk, bound: BoundOperation, tensors: list[Tensor]) -> Thun
 
 def inputs_of(bound: BoundOperation, direction: str, device: torch.device) -> list[torch.Tensor]:
     """The inputs on a device, with a gradient where the direction asks for one."""
-    tensors = [copy_of(t, device) for t in bound.draw()]
+    tensors = [copy_of(t, device if bound.moves else None) for t in bound.draw()]
     if direction == "forward":
         return tensors
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]

@@ -55,3 +55,9 @@ def test_an_accelerator_that_another_has_alone_is_unavailable(
 def test_an_error_of_cuda_has_the_status_that_it_means(text: str, status: str) -> None:
     assert _status_of(RuntimeError(text)) == status
     assert is_unsupported(RuntimeError(text)) is (status == "unsupported")
+
+
+def test_a_value_that_pytorch_has_no_product_for_is_unsupported_and_another_a_failure() -> None:
+    assert is_unsupported(ValueError("Multiplication of two Float8_e5m2 matrices is not supported"))
+    assert is_unsupported(RuntimeError("self.size(0) needs to be greater than 16, but got 8"))
+    assert not is_unsupported(ValueError("step must be greater than zero"))
