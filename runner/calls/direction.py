@@ -72,6 +72,11 @@ def restoring(call: Thunk, bound: BoundOperation, tensors: list[Tensor]) -> Thun
         for tensor, before in zip(changed, kept, strict=True):
             tensor.copy_(before)
 
+    return restored_by(restore, call)
+
+
+def restored_by(restore: Callable[[], None], call: Thunk) -> Thunk:
+    """The same call, with what puts its inputs back."""
     whole = Restoring(call)
     whole.restore = restore
     return whole

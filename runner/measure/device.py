@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
+from runner.calls.direction import restored_by
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, Queue
@@ -145,7 +146,7 @@ class Device:
             usual.wait_stream(stream)
 
     def captured(self, call: Thunk) -> Thunk:
-        """A call's launches as a CUDA graph, launched all at once.
+        """A call's launches as a CUDA graph, launched all at once; its inputs are as before.
 
         NotImplementedError where the device has no such graphs.
         """
@@ -157,9 +158,11 @@ class Device:
                 f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false"
             )
         # what is loaded or allocated at a first call must not be captured
+        restore = getattr(call, "restore", lambda: None)
         with self.aside():
             for _ in range(CALLS_BEFORE_CAPTURE):
                 call()
+                restore()
 
         # the result is the graph's own memory, which each replay fills again; PyTorch's own stream
         # for it is of the device that was the first to need one
@@ -171,7 +174,7 @@ class Device:
             graph.replay()
             return result
 
-        return replay
+        return restored_by(restore, replay)
 
     def flush_cache(self) -> None:
         """Overwrite twice what the last-level cache holds: the next call finds nothing there.

@@ -25,7 +25,7 @@ from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
 from runner.units import counted
 
-EMPTY = ([], (), "")
+EMPTY: tuple[object, ...] = ([], (), "")
 OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
 
 

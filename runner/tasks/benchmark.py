@@ -103,8 +103,7 @@ class Ready:
         cell, device = self.task.cell, self.task.device
         with device.aside() if cell.graph else nullcontext():
             call = make_call(cell.direction, self.bound, tensors)
-        captured = device.captured(call) if cell.graph else call
-        return restoring(captured, self.bound, tensors)
+        return device.captured(call) if cell.graph else call
 
 
 def run(task: Task) -> TaskResult:
@@ -153,7 +152,7 @@ def prepare(task: Task) -> Ready:
     tensors = inputs_of(bound, cell.direction, device.torch)
     forward = bound.call_with(tensors)
     own = isinstance(cell.operation, Implemented)
-    flop = cell.operation.work(cell.operation.flop, eager.dimensions)
+    flop = cell.operation.work(cell.operation.flop, eager.dimensions, eager.dtype.is_complex)
     if not cell.operation.flop:
         flop = counted_flop(eager if not own else eager.as_declared, tensors)
     output = OutputSummary(bound, tensors, device)
@@ -170,6 +169,7 @@ def prepare(task: Task) -> Ready:
         saved_bytes = _saved_bytes(cell, forward, tensors, output)
     with device.aside() if cell.graph else nullcontext():
         call, cotangents = in_direction(forward, tensors, cell.direction)
+    call = restoring(call, bound, tensors)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
     if cell.graph:
@@ -181,7 +181,6 @@ def prepare(task: Task) -> Ready:
         readings.first_call_ended()
         on_result(result)
 
-    call = restoring(call, bound, tensors)
     clock = device.clock(torch.get_num_threads())
     if cell.cache == "cold" or cell.operation.restore:
         flush = device.flush_cache if cell.cache == "cold" else lambda: None

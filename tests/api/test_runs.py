@@ -15,7 +15,6 @@ from runner.report.column_reference import columns_of, tables
 from runner.sweep.grids import as_overrides
 from tests.conftest import ROOT
 
-
 groups: list[int] = []
 
 
