@@ -118,7 +118,7 @@ def test_a_single_dtype_needs_no_list():
         ),
         (
             {"signature": "n -> n", "flop": "batch * n"},
-            "flop: batch * n: unknown dimension batch; known here: n",
+            "flop: batch * n: unknown dimension batch; known here: complex, n",
         ),
         (
             {"dtypes": ["floating", "int8", "float99"]},
