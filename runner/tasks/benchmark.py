@@ -250,7 +250,7 @@ def count(task: Task) -> int:
 def _energy(ready: Ready, measured: Measurement) -> dict[str, Any]:
     """What a call uses, where that is asked for and counted."""
     task, timing = ready.task, ready.task.cell.timing
-    if not timing.energy_s:
+    if not timing.energy_s or task.cell.cache == "cold":  # a row of calls finds its caches warm
         return {}
     task.report_step("counting energy")
     device, call_s = task.device, measured.median_s
@@ -260,8 +260,8 @@ def _energy(ready: Ready, measured: Measurement) -> dict[str, Any]:
 
 def _profile(ready: Ready, measured: Measurement) -> Profile:
     """The kernels of a call, where they are asked for; a profiler that fails leaves them blank."""
-    device = ready.task.device
-    if ready.task.cell.timing.check is None or device.is_cpu:
+    device, cell = ready.task.device, ready.task.cell
+    if cell.timing.check is None or device.is_cpu or cell.cache == "cold":
         return Profile()
     ready.task.report_step("profiling")
     try:
