@@ -252,7 +252,7 @@ class Device:
         told = {key: getattr(properties, key) for key in FACTS if hasattr(properties, key)}
         if hasattr(properties, "uuid"):
             told["uuid"] = str(properties.uuid)
-        if self.torch.type == "cuda":
+        if self.torch.type == "cuda" and not torch.version.hip:  # AMD's have no NVML
             told |= nvml_identity(properties.uuid, self._known.nvml)
         return {"device": str(self.torch), "name": self.name, "index": self.torch.index, **told}
 

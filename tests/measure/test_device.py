@@ -1,13 +1,15 @@
 """A device that is not there, or cannot be used, and why."""
 
+import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from runner.errors import is_unsupported
 from runner.execute.cell_run import _status_of
-from runner.measure.device import DeviceUnavailable, find_device
+from runner.measure.device import Device, DeviceUnavailable, find_device
 
 
 def test_what_pytorch_says_of_a_missing_accelerator_is_in_the_reason(
@@ -55,6 +57,18 @@ def test_an_accelerator_that_another_has_alone_is_unavailable(
 def test_an_error_of_cuda_has_the_status_that_it_means(text: str, status: str) -> None:
     assert _status_of(RuntimeError(text)) == status
     assert is_unsupported(RuntimeError(text)) is (status == "unsupported")
+
+
+def test_nvml_is_not_asked_of_another_makers_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    card = Device(torch.device("cpu"))
+    card.torch = torch.device("cuda", 0)  # under which PyTorch has them
+    card._module = SimpleNamespace(get_device_properties=lambda of: SimpleNamespace(uuid="x"))
+    assert card.identity()["uuid"] == "x"
+    assert "clock, power and energy are not known" not in capsys.readouterr().err
 
 
 def test_a_value_that_pytorch_has_no_product_for_is_unsupported_and_another_a_failure() -> None:
