@@ -11,9 +11,11 @@ from difflib import get_close_matches
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = (
     "not implemented for|not[ _]supported|only supported|unsupported|doesn't support|"
-    "deterministic implementation|incompatible with \\.grad|the derivative of|_backward: "
+    "deterministic implementation|incompatible with \\.grad|the derivative of|_backward: |"
+    "needs to be greater than 16"
 )
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+OF_PYTORCH = (RuntimeError, TypeError, ValueError, AssertionError)  # the kinds of its errors
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 NEAR = 0.65  # by difflib's measure, from 0 to 1; ray is so near to rai, but normal not to no_grad
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
@@ -33,7 +35,7 @@ def is_unsupported(error: BaseException | None) -> bool:
         return True
     text = text_of(error).lower()
     mistaken = any(words in text for words in MISTAKES)
-    is_kind = isinstance(error, RuntimeError | TypeError | AssertionError) and not mistaken
+    is_kind = isinstance(error, OF_PYTORCH) and not mistaken
     return is_kind and re.search(UNSUPPORTED, text) is not None
 
 

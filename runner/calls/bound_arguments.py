@@ -78,16 +78,21 @@ class BoundArguments(BoundOperation):
         """The callable with the tensors in their places, and the operation's constants."""
         before, after, named = self.constants_for(tensors)
         floating = [t.dtype for t in tensors if is_differentiable(t.dtype)]
-        args, kwargs = self.arguments(tensors, next(iter(floating), self.dtype))
+        device = tensors[0].device if tensors else self.device
+        args, kwargs = self.arguments(tensors, next(iter(floating), self.dtype), device)
         return partial(self.function, *before, *args, *after, **kwargs, **named)
 
-    def arguments(self, inputs: Sequence[Any], dtype: torch.dtype) -> Any:
-        """The list and the mapping that were made, with these inputs and another dtype."""
+    def arguments(
+        self, inputs: Sequence[Any], dtype: torch.dtype, device: torch.device = CPU
+    ) -> Any:
+        """The list and the mapping that were made, with these inputs, dtype and device."""
         rest = iter(inputs)
 
         def filled(leaf: object) -> object:
             if _is_input(leaf):
                 return next(rest)
+            if isinstance(leaf, torch.device) and leaf == CPU:  # which they were made for
+                return device
             return dtype if isinstance(leaf, torch.dtype) and leaf == self.made_in else leaf
 
         assert self.form is not None

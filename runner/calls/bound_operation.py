@@ -42,6 +42,7 @@ class BoundOperation:
     device: torch.device = CPU  # of a call without inputs
     is_compiled: bool = False  # whether a call at a new shape takes seconds, for the compiler
     has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
+    moves: ClassVar[bool] = True  # whether its inputs are drawn for whatever device it runs on
     # what its author can do where the result has no graph, or float64 is refused
     on_no_graph: ClassVar[str] = "where that is meant, write differentiable: false in the op file"
     on_no_float64: ClassVar[str] = "write reference: a callable that can be"

@@ -72,6 +72,11 @@ def restoring(call: Thunk, bound: BoundOperation, tensors: list[Tensor]) -> Thun
         for tensor, before in zip(changed, kept, strict=True):
             tensor.copy_(before)
 
+    return restored_by(restore, call)
+
+
+def restored_by(restore: Callable[[], None], call: Thunk) -> Thunk:
+    """The same call, with what puts its inputs back."""
     whole = Restoring(call)
     whole.restore = restore
     return whole
@@ -79,7 +84,7 @@ def restoring(call: Thunk, bound: BoundOperation, tensors: list[Tensor]) -> Thun
 
 def inputs_of(bound: BoundOperation, direction: str, device: torch.device) -> list[torch.Tensor]:
     """The inputs on a device, with a gradient where the direction asks for one."""
-    tensors = [copy_of(t, device) for t in bound.draw()]
+    tensors = [copy_of(t, device if bound.moves else None) for t in bound.draw()]
     if direction == "forward":
         return tensors
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]

@@ -36,6 +36,9 @@ OF_TRACE = ("model", "inputs", "name", "into")
 # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 SCHEMA_VERSION = 4
 PLAIN = (*AXES, "job", "backend_module")
+# without it PyTorch refuses deterministic products on CUDA, which reads it once in a process
+# (https://docs.nvidia.com/cuda/cublas/#results-reproducibility)
+CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 IDENTIFYING = sorted((*PLAIN, "schema", "dimensions", "definition", "timing"))
 
 BUILT_IN = {

@@ -51,7 +51,7 @@ class Domain:
         return self.low == -math.inf and self.high == math.inf
 
     def fold(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Map real numbers into the interior, by the absolute value or a sigmoid.
+        """Map real numbers into it, by the absolute value or a sigmoid.
 
         Integers are mapped to those in the domain; ConfigError where there is none.
         """
@@ -59,10 +59,11 @@ class Domain:
             return tensor
         if not tensor.is_floating_point():
             return self._fold_integers(tensor)
-        if self.high == math.inf:
-            return self.low + tensor.abs()
-        if self.low == -math.inf:
-            return self.high - tensor.abs()
+        if math.inf in (self.high, -self.low):
+            end, sign = (self.low, 1) if self.high == math.inf else (self.high, -1)
+            folded = end + sign * tensor.abs()
+            # zeros, and what rounding makes of small numbers, fall on an end that is not in it
+            return folded.where(self.holds(folded), end + sign * max(1.0, abs(end)))
         width = self.high - self.low
         return self.low + width * (MARGIN + (1 - 2 * MARGIN) * tensor.sigmoid())
 

@@ -25,6 +25,7 @@ EVERY_INPUT = "every input"  # the key of a domain that is given once for all in
 OF_CALL = ("{dtype}", "{device}")  # constants that are the call's own
 COMPARISONS = ("values", "up_to_sign")
 ROUNDING = "rounding"  # a tolerance that is found out by trying what roundoffs do
+COMPLEX = "complex"  # in a formula of FLOP: 1 for complex numbers, 0 for others
 REQUIRED = ("name", "call", "signature")
 
 Constants = tuple[list[Any], list[Any], dict[str, Any]]
@@ -46,7 +47,9 @@ class Operation:
     name: str  # the name in results
     call: str  # dotted name of any importable callable
     signature: str  # axes of the inputs and outputs, ``"... m k, ... k n -> ... m n"``
-    flop: str = ""  # formula of the FLOP; blank: ``torch.utils.flop_counter`` counts them
+    # formula of the FLOP, in which ``complex`` is 1 for complex numbers and 0 for others; blank:
+    # ``torch.utils.flop_counter`` counts them
+    flop: str = ""
     bytes: str = ""  # formula of the bytes moved; blank: the bytes of the inputs and outputs
     # formulas of dimensions that follow from others
     derived_dims: Mapping[str, str] = field(default_factory=dict)
@@ -180,9 +183,10 @@ class Operation:
         words += [f"{k}={n}" for k, n in sorted(dimensions.lengths.items()) if plain.get(k) != n]
         return " ".join(words)
 
-    def work(self, formula: str, dimensions: Dimensions) -> int | None:
+    def work(self, formula: str, dimensions: Dimensions, of_complex: bool = False) -> int | None:
         """A count of FLOP or bytes from its formula; None where there is none."""
-        return int(_not_negative(formula, dimensions.variables)) if formula else None
+        variables = {COMPLEX: int(of_complex), **dimensions.variables}
+        return int(_not_negative(formula, variables)) if formula else None
 
     def check_formulas(self, dimensions: Dimensions) -> None:
         """Evaluate each formula once; ConfigError where that cannot be done at this size."""
@@ -304,7 +308,8 @@ class Operation:
                 formulas[f"constant {value}"] = value[1:-1]
         for where, formula in formulas.items():
             if formula:
-                check_names(f"{where}: {formula}", formula, known)
+                names = known | {COMPLEX} if where == "flop" else known
+                check_names(f"{where}: {formula}", formula, names)
 
         allowed = f"allowed: {', '.join(KINDS)}, or a dtype such as int8"
         if not self.dtypes:

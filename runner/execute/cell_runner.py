@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from runner.cells.cell import Cell
+from runner.cells.cell import CUBLAS, Cell
 from runner.cells.comparison import in_turn, process_count, rounds_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, tell
@@ -126,6 +127,10 @@ class CellRunner:
         """
         if not self.worker.is_running:  # it takes seconds
             tell("importing torch and looking at the machine ...")
+        asking = any(cell.deterministic and cell.device != "cpu" for cell in cells)
+        if asking and CUBLAS[0] not in os.environ:
+            os.environ.update([CUBLAS])  # before the first product of a process that has it
+            self.worker.close()
         of_cells = {id(cell.definition): cell.definition for cell in cells}  # which many share
         definitions = list({repr(of_cell): of_cell for of_cell in of_cells.values()}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))

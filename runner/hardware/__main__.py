@@ -19,7 +19,7 @@ OUT, PAGE = Path("outputs", "hardware"), Path("docs", "hardware.md")
 
 
 def main() -> int:
-    """Run what is asked for; 0 also where there is no accelerator, 1 where a check failed."""
+    """Run what is asked for; 0 also without an accelerator, 1: a check failed, 2: a wrong word."""
     asked = _asked()
     if asked.page:
         write_atomically(asked.page, page_of(asked.out))
@@ -27,10 +27,10 @@ def main() -> int:
         return 0
     try:
         stage = _stage(asked.stage)
+        machine, why = _machine(asked.backend_module)
     except ConfigError as error:
         tell(error)
         return 2
-    machine, why = _machine(asked.backend_module)
     if machine is None:
         print(f"skipped: {why}")
         return 0
@@ -68,7 +68,10 @@ def _stage(asked: str) -> str:
 
 
 def _machine(backend_module: str | None) -> tuple[Machine | None, str]:
-    """The accelerator, asked for in a process of its own; or why there is none."""
+    """The accelerator, asked for in a process of its own; or why there is none.
+
+    ConfigError where its module cannot be imported.
+    """
     worker = Worker()
     try:
         said = worker.prepare([], ["gpu"], backend_module)
@@ -76,9 +79,10 @@ def _machine(backend_module: str | None) -> tuple[Machine | None, str]:
         return None, str(death)
     finally:
         worker.close()
-    problems = [*said.unavailable.values(), *said.problems]
-    if problems:
-        return None, "; ".join(problems)
+    if said.problems:
+        raise ConfigError("; ".join(said.problems))
+    if said.unavailable:
+        return None, "; ".join(said.unavailable.values())
     (device,) = said.environment["devices"]
     return Machine(device["name"], said.environment["torch"]["version"], backend_module), ""
 

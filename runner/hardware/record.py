@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from runner.files import bounded_lines, write_atomically
 from runner.rows.csv_store import csv_text
@@ -74,7 +75,10 @@ def pack(runs: Path, archive: Path) -> None:
 
 def unpack(archive: Path, runs: Path) -> None:
     """Put back the runs of an earlier call that are not there, as on a machine that is another."""
+    # of Python's releases of 3.10 and 3.11 the first ones have no filters
+    only_data: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with suppress(OSError, tarfile.TarError), tarfile.open(archive) as tar:
         for member in tar:
-            if member.isfile() and not (runs / member.name).exists():
-                tar.extract(member, runs, filter="data")
+            path = (runs / member.name).resolve()
+            if member.isfile() and path.is_relative_to(runs.resolve()) and not path.exists():
+                tar.extract(member, runs, **only_data)

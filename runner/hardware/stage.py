@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import signal
@@ -98,7 +99,7 @@ def _run(step: Step, machine: Machine, folder: Path, longest_s: float) -> list[F
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Interrupt a run, which keeps what it has, and end it where it does not listen."""
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
     try:
         process.wait(ENDING_S)
     except subprocess.TimeoutExpired:

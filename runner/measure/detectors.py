@@ -149,7 +149,9 @@ def reduced_precision(timed: TimedCall, device: torch.device) -> bool:
     bound = timed.bound
     if bound.dtype not in (torch.float32, torch.complex64) or timed.takes_long:
         return False
-    return uses_reduced_precision(lambda: bound.expected(timed.tensors), device)
+    # a compiled one would be compiled again for each switch
+    run = bound.expected if bound.is_compiled else bound.outputs
+    return uses_reduced_precision(lambda: run(timed.tensors), device)
 
 
 def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:

@@ -10,7 +10,7 @@ import importlib
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
+from runner.calls.direction import restored_by
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, Queue
@@ -26,13 +27,17 @@ from runner.measure.host_clock import Clock, HostClock
 from runner.measure.host_memory import memory_reading, reset_high_water_mark, values_in
 from runner.measure.profiler import Profile, profiled, trace_of
 from runner.measure.sensors import OF_OTHERS, Reading, Sensors, Sources, nvml_identity, sensors_of
+from runner.measure.switches import made_current
 from runner.rows.flags import merged
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes milliseconds to raise it
 CALLS_BEFORE_CAPTURE = 3
-UNKNOWN_CACHE_BYTES = 128 * 1024**2  # of a device that does not tell
+CACHES = ("L2_cache_size", "last_level_cache_size")  # of a device's properties
+# more than any accelerator's caches hold: some have one behind the L2 and do not tell of it
+BEYOND_CACHES_BYTES = 512 * 1024**2
+MEMORY_SHARE = 1 / 8  # of an accelerator's memory, for what is to be beyond its caches
 # of a device's properties, for ``environment.json``
-FACTS = ("total_memory", "major", "minor", "multi_processor_count", "L2_cache_size", "gcnArchName")
+FACTS = ("total_memory", "major", "minor", "multi_processor_count", "gcnArchName", *CACHES)
 THROTTLED_BELOW = 0.95  # of the clock before: steps of a few per cent are every device's habit
 
 
@@ -125,11 +130,6 @@ class Device:
         if not self.is_cpu:
             self._queue.keep_busy(0.0)
 
-    def _guard(self) -> AbstractContextManager[Any]:
-        """Makes this device the current one, where there may be several."""
-        guard = getattr(self._module, "device", None)
-        return nullcontext() if guard is None else guard(self.torch)
-
     @cached_property
     def _stream_aside(self) -> Any:
         return self._module.Stream(self.torch)
@@ -144,7 +144,7 @@ class Device:
         if not hasattr(self._module, "Stream"):
             yield
             return
-        with self._guard():
+        with made_current(self.torch):
             usual, stream = self._module.current_stream(), self._stream_aside
             stream.wait_stream(usual)
             with self._module.stream(stream):
@@ -152,7 +152,7 @@ class Device:
             usual.wait_stream(stream)
 
     def captured(self, call: Thunk) -> Thunk:
-        """A call's launches as a CUDA graph, launched all at once.
+        """A call's launches as a CUDA graph, launched all at once; its inputs are as before.
 
         NotImplementedError where the device has no such graphs.
         """
@@ -164,21 +164,36 @@ class Device:
                 f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false"
             )
         # what is loaded or allocated at a first call must not be captured
+        restore = getattr(call, "restore", lambda: None)
         with self.aside():
             for _ in range(CALLS_BEFORE_CAPTURE):
                 call()
+                restore()
 
         # the result is the graph's own memory, which each replay fills again; PyTorch's own stream
         # for it is of the device that was the first to need one
         graph = graph_type()
-        with self._guard(), capture(graph, stream=self._stream_aside):
+        with made_current(self.torch), capture(graph, stream=self._stream_aside):
             result = call()
 
         def replay() -> object:
             graph.replay()
             return result
 
-        return replay
+        return restored_by(restore, replay)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of its last-level caches, as far as it tells of them."""
+        if self.is_cpu:
+            return last_level_cache_bytes()
+        properties = self._asked("get_device_properties")
+        return max(int(getattr(properties, name, 0) or 0) for name in CACHES)
+
+    def share_of(self, size: int) -> int:
+        """So many bytes, or of a small accelerator's memory a part that leaves room for others."""
+        memory = getattr(self._asked("get_device_properties"), "total_memory", None)
+        return size if memory is None else min(size, int(memory * MEMORY_SHARE))
 
     def flush_cache(self) -> None:
         """Overwrite twice what the last-level cache holds: the next call finds nothing there.
@@ -187,11 +202,10 @@ class Device:
         overwritten too; on another device this is launched like any work.
         """
         if self._flushed is None:
-            properties = self._asked("get_device_properties")
-            size = int(getattr(properties, "L2_cache_size", 0) or UNKNOWN_CACHE_BYTES)
-            if self.is_cpu:
-                size = last_level_cache_bytes()
-            self._flushed = torch.empty(2 * size // 8, dtype=torch.int64, device=self.torch)
+            size = 2 * self.cache_bytes
+            if not self.is_cpu:
+                size = max(size, self.share_of(BEYOND_CACHES_BYTES))
+            self._flushed = torch.empty(size // 8, dtype=torch.int64, device=self.torch)
         # also frees it from the system's one page of zeros, which fits into any cache
         self._flushed.fill_(0)
 
@@ -245,7 +259,7 @@ class Device:
         told = {key: getattr(properties, key) for key in FACTS if hasattr(properties, key)}
         if hasattr(properties, "uuid"):
             told["uuid"] = str(properties.uuid)
-        if self.torch.type == "cuda":
+        if self.torch.type == "cuda" and not torch.version.hip:  # AMD's have no NVML
             told |= nvml_identity(properties.uuid, self._known.nvml)
         return {"device": str(self.torch), "name": self.name, "index": self.torch.index, **told}
 

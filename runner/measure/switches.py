@@ -11,13 +11,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial, reduce
 from typing import Any
 
 import torch
 
-from runner.cells.cell import Cell
+from runner.cells.cell import CUBLAS, Cell
 from runner.measure.bystanders import Bystanders
 from runner.measure.host_clock import HostClock
 from runner.measure.host_memory import limit_memory
@@ -46,9 +46,6 @@ OF_BACKENDS = (
 HOMES = (torch, torch.Tensor, torch.cuda, torch.nn.functional, torch.linalg, torch.fft)
 HOMES += (torch.special, time, builtins, HostClock)  # type: ignore[assignment]  # modules and classes
 """Where functions stand that everything calls."""
-# without it PyTorch refuses deterministic products on CUDA
-# (https://docs.nvidia.com/cuda/cublas/#results-reproducibility)
-CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 class Switches:
@@ -90,6 +87,7 @@ class Switches:
         for name, switch in self._of_torch.items():
             if switch.read() != self._expected[name]:
                 switch.set(self._expected[name])
+        self._entered.enter_context(made_current(device))
         if cell.grad_mode != "enabled":
             mode = torch.no_grad if cell.grad_mode == "no_grad" else torch.inference_mode
             self._entered.enter_context(mode())
@@ -168,6 +166,12 @@ def _functions_of(home: object) -> tuple[object, dict[str, Any]]:
     # torch itself replaces manual_seed once its compiler is imported
     named = {n: f for n, f in vars(home).items() if callable(f) and n != "manual_seed"}
     return home, named
+
+
+def made_current(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes a device the current one, which some kernels are launched on wherever tensors lie."""
+    guard = getattr(torch.get_device_module(device), "device", None)
+    return nullcontext() if device.type == "cpu" or guard is None else guard(device)
 
 
 @contextmanager

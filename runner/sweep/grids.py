@@ -25,6 +25,7 @@ from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
 from runner.units import counted
 
+EMPTY: tuple[object, ...] = ([], (), "")
 OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
 
 
@@ -177,22 +178,24 @@ def as_overrides(where: str, params: object) -> list[str]:
         example = "write a mapping such as {op: add, size: [64, 128]}"
         raise ConfigError(f"hydra.sweeper.{where}: {params!r} is no grid; {example}")
     for key, value in params.items():
-        if str(key).startswith("hydra") or value in ([], ""):
-            problem = "is empty" if value in ([], "") else "cannot differ between cells"
+        if str(key).startswith("hydra") or value in EMPTY:
+            problem = "is empty" if value in EMPTY else "cannot differ between cells"
             raise ConfigError(f"hydra.sweeper.{where}: {key} {problem}; leave it out")
     return [f"{key}={_values(value)}" for key, value in params.items()]
 
 
 def _values(value: object) -> str:
     """What stands behind an axis: text as it is, since it may say ``64,128`` or ``range(1,9)``."""
-    return ",".join(map(_literal, value)) if isinstance(value, list) else _literal(value, "")
+    return (
+        ",".join(map(_literal, value)) if isinstance(value, list | tuple) else _literal(value, "")
+    )
 
 
 def _literal(value: object, quote: str = "'") -> str:
     """A value as Hydra's overrides have it; text within quotes where it might mean something."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{','.join(map(_literal, value))}]"
     if isinstance(value, str) and not re.fullmatch(r"[\w.+-]+", value):
         return quote + (value.replace(quote, "\\" + quote) if quote else value) + quote

@@ -102,8 +102,7 @@ class Ready:
         cell, device = self.task.cell, self.task.device
         with device.aside() if cell.graph else nullcontext():
             call = make_call(cell.direction, self.bound, tensors)
-        captured = device.captured(call) if cell.graph else call
-        return restoring(captured, self.bound, tensors)
+        return device.captured(call) if cell.graph else call
 
 
 def run(task: Task) -> TaskResult:
@@ -152,7 +151,7 @@ def prepare(task: Task) -> Ready:
     tensors = inputs_of(bound, cell.direction, device.torch)
     forward = bound.call_with(tensors)
     own = isinstance(cell.operation, Implemented)
-    flop = cell.operation.work(cell.operation.flop, eager.dimensions)
+    flop = cell.operation.work(cell.operation.flop, eager.dimensions, eager.dtype.is_complex)
     if not cell.operation.flop:
         flop = counted_flop(eager if not own else eager.as_declared, tensors)
     output = OutputSummary(bound, tensors, device)
@@ -169,6 +168,7 @@ def prepare(task: Task) -> Ready:
         saved_bytes = _saved_bytes(cell, forward, tensors, output)
     with device.aside() if cell.graph else nullcontext():
         call, cotangents = in_direction(forward, tensors, cell.direction)
+    call = restoring(call, bound, tensors)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
     if cell.graph:
@@ -180,7 +180,6 @@ def prepare(task: Task) -> Ready:
         readings.first_call_ended()
         on_result(result)
 
-    call = restoring(call, bound, tensors)
     clock = device.clock(torch.get_num_threads())
     if cell.cache == "cold" or cell.operation.restore:
         flush = device.flush_cache if cell.cache == "cold" else lambda: None
@@ -250,7 +249,7 @@ def count(task: Task) -> int:
 def _energy(ready: Ready, measured: Measurement) -> dict[str, Any]:
     """What a call uses, where that is asked for and counted."""
     task, timing = ready.task, ready.task.cell.timing
-    if not timing.energy_s:
+    if not timing.energy_s or task.cell.cache == "cold":  # a row of calls finds its caches warm
         return {}
     task.report_step("counting energy")
     device, call_s = task.device, measured.median_s
@@ -260,8 +259,8 @@ def _energy(ready: Ready, measured: Measurement) -> dict[str, Any]:
 
 def _profile(ready: Ready, measured: Measurement) -> Profile:
     """The kernels of a call, where they are asked for; a profiler that fails leaves them blank."""
-    device = ready.task.device
-    if ready.task.cell.timing.check is None or device.is_cpu:
+    device, cell = ready.task.device, ready.task.cell
+    if cell.timing.check is None or device.is_cpu or cell.cache == "cold":
         return Profile()
     ready.task.report_step("profiling")
     try:

@@ -16,6 +16,7 @@ from runner.calls.bound_operation import (
     outputs_of,
     storage_of,
 )
+from runner.calls.layouts import stored
 from runner.measure.detectors import denormal
 from runner.measure.device import Device
 from runner.verify.values import finite_fraction
@@ -88,9 +89,9 @@ def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
 
 
 def bytes_read(bound: BoundOperation, tensors: list[torch.Tensor]) -> int:
-    """The bytes of the inputs, but of a table that positions point into those that are read."""
+    """The bytes of the inputs in memory; of a table that positions point into, those read."""
     op, lengths = bound.op, bound.dimensions
-    total = sum(part.nbytes for part in chain(*map(parts_of, tensors)))
+    total = sum(stored(part).nbytes for part in chain(*map(parts_of, tensors)))
     produced = set(chain.from_iterable(op.parsed.outputs))
     for index, axis in op.index_inputs.items():
         of_index = op.parsed.inputs[op.inputs.index(index)]
@@ -99,8 +100,9 @@ def bytes_read(bound: BoundOperation, tensors: list[torch.Tensor]) -> int:
                 continue
             table, others = tensors[position], [a for a in axes if a not in (axis, *of_index)]
             read = math.prod(lengths.shape((*of_index, *others))) * table.element_size()
-            if read < table.nbytes and _is_lookup(bound, tensors, index, position):
-                total += read - table.nbytes
+            held = stored(table).nbytes
+            if read < held and _is_lookup(bound, tensors, index, position):
+                total += read - held
     return total
 
 

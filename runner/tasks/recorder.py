@@ -18,6 +18,9 @@ from runner.calls.bound_operation import is_differentiable, outputs_of
 
 ALWAYS_THERE = "aten"  # whose functions every process has
 OF_NUMBERS = ("below", "domain")  # what is said of a tensor's numbers
+# PyTorch asks another function for it on each device; all are asked for by this one
+ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
+OF_ATTENTION = ("attn_mask", "dropout_p", "is_causal", "scale")  # by name, after three by position
 NO_CALLS = ("prim", "profiler")  # what asks or notes something of a tensor, and computes nothing
 DATA_DEPENDENT = "its result depends on the numbers, which are drawn again"
 UNFILLED = "its result holds whatever the memory held"
@@ -42,7 +45,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
         entry = self._entry(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         if func.namespace not in NO_CALLS:
-            entry["outputs"] = [list(t.shape) for t in outputs_of(result)]
+            outputs = outputs_of(result)[: 1 if entry["function"] == ATTENTION else None]
+            entry["outputs"] = [list(t.shape) for t in outputs]
             if reason := entry.get("reason") or _reason(func, entry):
                 entry["reason"] = reason
             self._count(func, entry)
@@ -72,9 +76,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
             named = {**dict(zip(order, entry["args"], strict=False)), **entry.get("kwargs", {})}
             for tensor in _tensors([named[name] for name in written & named.keys()]):
                 tensor["written"] = True
+            entry |= _attention(func, named)
         except CannotBeReproducedError as error:
             entry = {"function": entry["function"], "reason": str(error)}
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        draws = entry.get("kwargs", {}).get("dropout_p", entry["function"] != ATTENTION)
+        if torch.Tag.nondeterministic_seeded in func.tags and draws:
             entry["random"] = True
         if written or self.tracker.is_bw:
             entry["differentiable"] = False
@@ -161,6 +167,19 @@ def arguments_of(
     """The arguments of a call, by position and by name, each as ``describe`` says."""
     named = {key: describe(value) for key, value in kwargs.items()}
     return {"args": [describe(value) for value in args], **({"kwargs": named} if named else {})}
+
+
+def _attention(func: OpOverload, named: Mapping[str, Any]) -> dict[str, Any]:
+    """A device's own kernel of attention as what every device has; nothing where it is none."""
+    name = func._opname
+    is_one = name.startswith("_scaled_dot_product_") and not name.endswith("_backward")
+    if not is_one or func._overloadname != "default":
+        return {}
+    mask = {"attn_mask": named["attn_bias"]} if "attn_bias" in named else {}
+    given = {key: (mask | dict(named)).get(key) for key in OF_ATTENTION}
+    kwargs = {key: value for key, value in given.items() if value is not None}
+    inputs = [named[key] for key in ("query", "key", "value")]
+    return {"function": ATTENTION, "args": inputs, "kwargs": kwargs}
 
 
 def _reason(func: OpOverload, entry: Mapping[str, Any]) -> str:

@@ -10,8 +10,7 @@ import torch
 
 from runner.calls import Thunk
 from runner.config.size import Size
-from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.device import Device
+from runner.measure.device import BEYOND_CACHES_BYTES, Device
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import Peak, Peaks, identity_of, save_peaks
@@ -25,7 +24,6 @@ STILL_RISING = 1.05  # of the rate, from one product to the next of twice the ed
 SLOWED = 2  # times that a busy machine may make a kernel slower
 PATIENCE = 4  # times timing.max_time_s: a product that would take longer than this is left out
 CACHES = 4  # last-level ones that a tensor would fill: next to nothing of it is found there
-ACCELERATOR_BYTES = 256 * 1024**2  # of a tensor there: several times any cache of today
 MEMORY_SHARE = 1 / 8  # of the free memory that one of three tensors may take
 
 
@@ -131,7 +129,9 @@ def _kernels(task: Task) -> Iterator[Peak]:
 
 def _tensor_bytes(device: Device) -> int:
     """Bytes of a tensor that no cache holds, a multiple of 4."""
-    size = CACHES * last_level_cache_bytes() if device.is_cpu else ACCELERATOR_BYTES
+    size = CACHES * device.cache_bytes
+    if not device.is_cpu:
+        size = device.share_of(max(size, BEYOND_CACHES_BYTES))
     free = free_memory_bytes()
     if free is not None:
         size = min(size, int(free * MEMORY_SHARE))

@@ -24,6 +24,7 @@ from runner.calls.bound_operation import (
     is_differentiable,
     outputs_of,
 )
+from runner.calls.direction import restoring
 from runner.calls.layouts import copy_of
 from runner.config.operation import ROUNDING, Operation
 from runner.config.signature import Dimensions
@@ -175,7 +176,7 @@ def check_values(
 
     def call(called: Called = alone) -> tuple[list[Tensor], list[Tensor]]:
         copies = [copy_of(t, device) for t in drawn]
-        thunk = bound.call_with(copies)
+        thunk = restoring(bound.call_with(copies), bound, copies)
         result = called(captured(thunk) if captured else thunk, copies)
         outputs = [dense(t).cpu() for t in outputs_of(result)]
         return part_of(block, bound, outputs, of_outputs), [t.cpu() for t in copies]

@@ -1,8 +1,10 @@
 """Functions of tensors are timed, compared and checked in this very process."""
 
+import os
 import subprocess
 import sys
 import time as clock
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,34 @@ def test_work_done_forty_times_is_slower_and_the_other_way_round_faster() -> Non
     assert f"many_times against once: {slower.verdict}, speed-up 0.0" in repr(slower)
     faster = opsweep.compare(once, many_times, X, max_time_s=1.0)
     assert faster.verdict in ("faster", "unclear") and faster.speedup > 2
+
+
+def test_not_slower_by_a_limit_is_at_most_so_much_longer() -> None:
+    time = opsweep.Time("f", 1.0, None, None, 1.0, 1, 1, "cpu", "precision", ())
+    of = partial(opsweep.Comparison, time, time, high=1.0, verdict="slower", margin=0.05)
+    tenfold = of(0.1, low=0.1, visits=9, max_relative_error=None)
+    assert not tenfold.not_slower_than(1.0) and tenfold.not_slower_than(9.5)
+    slightly = of(0.951, low=0.951, visits=9, max_relative_error=None)
+    assert not slightly.not_slower_than(0.05) and slightly.not_slower_than(0.06)
+
+
+MOVED = """
+import tests.support.simulated_device, torch, opsweep
+x = torch.ones(1000, 1000)
+print(opsweep.time(lambda t: t.to("sim"), x, max_time_s=0.05).median_s)
+found = opsweep.compare(lambda t: t.to("sim"), lambda t: t.to("sim").neg(), x, max_time_s=0.3)
+print(found.old.median_s)
+print(opsweep.time(lambda t: t.neg(), x.to("sim"), max_time_s=0.05).median_s)
+"""
+
+
+def test_inputs_stay_where_the_caller_has_put_them() -> None:
+    """A transfer of 4 MB takes 1 ms and 8 ms more at 500 MB/s, negating it there 0.4 ms."""
+    command = [sys.executable, "-c", MOVED]
+    known = {**os.environ, "SIM_CLOCK": "scripted"}
+    said = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True, check=True)
+    moved_s, both_s, alone_s = map(float, said.stdout.split())
+    assert moved_s > 0.0089 and both_s > 0.0089 > alone_s
 
 
 def test_results_that_differ_are_measured_against_the_old_ones() -> None:

@@ -1,16 +1,29 @@
 """Sweeps from Python, and tables whose types do not depend on what a run holds."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import opsweep
 from runner.report.column_reference import columns_of, tables
+from runner.sweep.grids import as_overrides
 from tests.conftest import ROOT
+
+groups: list[int] = []
+
+
+class Noted(subprocess.Popen[str]):
+    """A process whose group is noted as it begins."""
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        groups.append(os.getpgid(self.pid))
 
 
 def test_a_sweep_is_a_data_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,8 +37,16 @@ def test_a_sweep_is_a_data_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (folder / "report.html").is_file() and frame.attrs["exit_code"] == 0
     again = opsweep.read(folder)
     pd.testing.assert_frame_equal(frame, again)
+    monkeypatch.setattr(subprocess, "Popen", Noted)
     with pytest.raises(ValueError, match=r"^op=nosuch is unknown"):
         opsweep.sweep(op="nosuch")
+    assert groups and os.getpgid(0) not in groups  # a terminal interrupts all of a group
+    with pytest.raises(ValueError, match=r"^size is empty; leave it out"):
+        opsweep.sweep(size=[])
+
+
+def test_a_tuple_is_a_list_of_values() -> None:
+    assert as_overrides("params", {"size": (64, 256)}) == ["size=64,256"]
 
 
 COMPOSED = """

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from runner.calls.bound_arguments import BoundArguments
+from runner.calls.bound_operation import BoundOperation
 from runner.config.operation import Operation
+from runner.config.size import parse_size
 from runner.errors import ConfigError
 from tests.support.factories import ran
 from tests.support.mutants import made
@@ -93,6 +96,22 @@ def test_a_tolerance_by_rounding_follows_what_cancels() -> None:
         assert "wrong_values" in wrong.flags
     assert by_rounding.allowed_relative_error is not None
     assert 1e-3 < by_rounding.allowed_relative_error < 1  # some roundoffs of 1e5 beside 1
+
+
+def placed(
+    dimensions: dict[str, int], dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> tuple[list[Any], dict[str, Any]]:
+    """A vector, and where another is to be made."""
+    return [torch.ones(dimensions["n"], dtype=dtype)], {"device": device}
+
+
+def test_a_device_among_the_arguments_is_the_calls() -> None:
+    op = Operation.from_mapping(own("placed", make="placed"), "test")
+    given = op, torch.zeros_like, op.bind(parse_size(3)), torch.float32, 1
+    made = BoundArguments.of(BoundOperation(*given))
+    for device in ("cpu", "meta"):
+        (result,) = made.outputs([t.to(device) for t in made.draw()])
+        assert result.device.type == device
 
 
 def test_what_is_no_call_says_so() -> None:

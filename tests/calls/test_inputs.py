@@ -12,6 +12,7 @@ from runner.calls.direction import inputs_of, make_call, reallocate_for
 from runner.calls.layouts import copy_of
 from runner.calls.module import ModuleFunction, made_callable
 from runner.calls.placement import Pools
+from runner.config.domain import Domain
 from runner.config.operation import Operation
 from runner.config.schema import Timing
 from runner.config.size import parse_size
@@ -163,6 +164,13 @@ def test_integers_keep_to_a_domain(domain: str, low: int, high: int) -> None:
     drawn = bound(size="64x64", domain=domain, dtype=torch.int32).draw()[0]
     assert (int(drawn.min()) >= low, int(drawn.max()) <= high) == (True, True)
     assert drawn.unique().numel() > 1
+
+
+@pytest.mark.parametrize("fill", ["zeros", "integers", "normal"])
+@pytest.mark.parametrize("domain", ["positive", "negative", "(1, inf)", "(-inf, -300)"])
+def test_no_number_lies_on_an_end_that_is_not_in_its_domain(domain: str, fill: str) -> None:
+    drawn = bound(size="64x64", domain=domain, dtype=torch.bfloat16, fill=fill).draw()[0]
+    assert bool(Domain.parse(domain).holds(drawn).all())
 
 
 def test_a_domain_without_an_integer_says_so() -> None:

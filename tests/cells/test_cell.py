@@ -36,7 +36,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 OF_MATMUL: list[tuple[dict[str, Any], str]] = [
     ({"cal": "torch.add"}, r"unknown field 'cal' \(did you mean 'call'\?\); the fields are name"),
-    ({"flop": "2*z"}, r"flop: 2\*z: unknown dimension z; known here: batch, k, m, n"),
+    ({"flop": "2*z"}, r"flop: 2\*z: unknown dimension z; known here: batch, complex, k, m, n"),
     ({"flop": "10**100000"}, r"formula '10\*\*100000' cannot be evaluated for .* too large"),
     ({"signature": "m"}, r"signature 'm': write inputs -> outputs"),
     (

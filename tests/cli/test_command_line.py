@@ -60,7 +60,8 @@ WRONG = {
     r"b x m x k; give 3 dimensions, such as size=8x64x64",
     "op=gelu dtype=int32": r"op gelu takes no integer dtype \(int32\); it takes: floating",
     "~op.call": r"op file matmul: missing field call; an operation needs name, call and signature",
-    "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; known here: batch, k, m, n",
+    "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; "
+    r"known here: batch, complex, k, m, n",
     "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); "
     r"allowed: benchmark, autograd, tensors, transfer, roof, noise, trace, report, compare",
     "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",

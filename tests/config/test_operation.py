@@ -93,7 +93,10 @@ def test_a_single_dtype_needs_no_list():
         ({"differentiable": 1}, "differentiable: 1 is neither true nor false"),
         ({"args": "ij"}, "args: 'ij' is not a list"),
         ({"kwargs": [1]}, "kwargs: [1] is not a mapping"),
-        ({"flop": "2 * z"}, "flop: 2 * z: unknown dimension z; known here: batch, k, m, n"),
+        (
+            {"flop": "2 * z"},
+            "flop: 2 * z: unknown dimension z; known here: batch, complex, k, m, n",
+        ),
         ({"bytes": "z"}, "bytes: z: unknown dimension z; known here: batch, k, m, n"),
         (
             {"tolerance": "sqrt(z)"},
@@ -115,7 +118,7 @@ def test_a_single_dtype_needs_no_list():
         ),
         (
             {"signature": "n -> n", "flop": "batch * n"},
-            "flop: batch * n: unknown dimension batch; known here: n",
+            "flop: batch * n: unknown dimension batch; known here: complex, n",
         ),
         (
             {"dtypes": ["floating", "int8", "float99"]},

@@ -215,6 +215,18 @@ def test_flop_are_counted_where_the_file_gives_no_formula() -> None:
     assert row.size == "3x4x6 n=8"
 
 
+def test_a_transform_of_real_numbers_takes_half_the_work_and_a_bias_is_added() -> None:
+    assert ran("fft", size="4x8", dtype="complex64").flop == 5 * 4 * 8 * 3
+    assert ran("fft", size="4x8").flop == 5 * 4 * 8 * 3 / 2
+    assert ran("linear", size="4x8").flop == 2 * 4 * 8 * 8 + 4 * 8
+
+
+def test_what_is_read_of_expanded_inputs_is_what_lies_in_memory() -> None:
+    row = ran("add", size="16x8", layout="expanded")
+    assert row.bytes == 2 * 4 * 8 + 4 * 16 * 8
+    assert row.input_bytes == 2 * 4 * 16 * 8  # a transfer writes each element
+
+
 def test_an_operation_that_cannot_be_cut_down_is_checked_at_full_size() -> None:
     row = ran({**op_file("topk"), "derived_dims": {"k": "100"}}, size=128)
     assert (row.status, row.checked_size) == ("ok", "128x128")

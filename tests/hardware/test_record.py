@@ -58,6 +58,25 @@ def test_runs_of_another_machine_are_put_back_and_nothing_else(tmp_path: Path) -
     assert not (tmp_path / "outside.csv").exists()
 
 
+def test_runs_are_put_back_by_a_python_without_filters(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "there" / "smoke").mkdir(parents=True)
+    (tmp_path / "there" / "smoke" / "results.csv").write_text("theirs")
+    archive, extract = tmp_path / "path.tar.gz", tarfile.TarFile.extract
+    pack(tmp_path / "there", archive)
+    with tarfile.open(tmp_path / "others.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "there" / "smoke" / "results.csv", "../outside.csv")
+
+    def extract_of_3_10_11(self, member, path=""):
+        extract(self, member, path)
+
+    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.setattr(tarfile.TarFile, "extract", extract_of_3_10_11)
+    unpack(archive, tmp_path / "here")
+    assert (tmp_path / "here" / "smoke" / "results.csv").read_text() == "theirs"
+    unpack(tmp_path / "others.tar.gz", tmp_path / "here")
+    assert not (tmp_path / "outside.csv").exists()
+
+
 def test_the_page_says_what_is_simulated_and_what_failed(tmp_path: Path) -> None:
     simulated = replace(LINE, machine="sim:0 simulated accelerator; x", simulated="yes")
     write_found(table_of(tmp_path / "sim", "path"), [simulated])

@@ -38,6 +38,12 @@ def test_a_stage_is_named_or_numbered() -> None:
 
 
 @pytest.mark.slow
+def test_a_module_that_is_not_there_is_a_wrong_word() -> None:
+    done = run_stage("--backend-module", "no_such_backend", code=2)
+    assert done.stderr.startswith("backend_module=no_such_backend cannot be imported: ")
+
+
+@pytest.mark.slow
 def test_without_an_accelerator_a_stage_is_skipped_and_says_why(tmp_path: Path) -> None:
     import torch
 

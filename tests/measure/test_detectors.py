@@ -171,6 +171,22 @@ def test_products_of_fewer_digits_are_flagged_and_allowed_their_rounding() -> No
     assert "reduced_precision" not in flags(square, size=256)
 
 
+def full_square(x: torch.Tensor) -> torch.Tensor:
+    """The same in float32, whatever a switch allows."""
+    return x @ x
+
+
+def test_an_implementation_answers_for_its_own_products_and_not_for_the_references() -> None:
+    named = {"full": f"{__name__}.full_square", "rounded": f"{__name__}.rounded_square"}
+    for own_call, other, is_rounded in (("rounded", "full", False), ("full", "rounded", True)):
+        square = own(f"{own_call}_square", signature="n n -> n n", tolerance="8 * sqrt(n)")
+        square |= {"implementations": {other: named[other]}}
+        with products("medium"):
+            (found,) = run_cell(cell(square, size=256, impl=other), WorkerState()).rows
+        assert isinstance(found, BenchmarkRow)
+        assert ("reduced_precision" in found.flags) is is_rounded, other
+
+
 def test_an_operation_without_products_makes_no_use_of_the_switch() -> None:
     with products("medium"):
         assert "reduced_precision" not in flags("add", size=64)

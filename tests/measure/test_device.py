@@ -1,13 +1,15 @@
 """A device that is not there, or cannot be used, and why."""
 
+import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from runner.errors import is_unsupported
 from runner.execute.cell_run import _status_of
-from runner.measure.device import DeviceUnavailable, KnownOfDevices, find_device
+from runner.measure.device import Device, DeviceUnavailable, KnownOfDevices, find_device
 
 
 def test_what_pytorch_says_of_a_missing_accelerator_is_in_the_reason(
@@ -64,3 +66,21 @@ def test_a_worker_has_a_clock_of_its_host_for_each_way_of_counting() -> None:
     assert first.clock(1) is second.clock(1) is not first.clock(2)
     assert first.clock(1).time(lambda: None, 1).cpu_s is not None
     assert first.clock(2).time(lambda: None, 1).cpu_s is None
+
+
+def test_nvml_is_not_asked_of_another_makers_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    card = Device(torch.device("cpu"))
+    card.torch = torch.device("cuda", 0)  # under which PyTorch has them
+    card._module = SimpleNamespace(get_device_properties=lambda of: SimpleNamespace(uuid="x"))
+    assert card.identity()["uuid"] == "x"
+    assert "clock, power and energy are not known" not in capsys.readouterr().err
+
+
+def test_a_value_that_pytorch_has_no_product_for_is_unsupported_and_another_a_failure() -> None:
+    assert is_unsupported(ValueError("Multiplication of two Float8_e5m2 matrices is not supported"))
+    assert is_unsupported(RuntimeError("self.size(0) needs to be greater than 16, but got 8"))
+    assert not is_unsupported(ValueError("step must be greater than zero"))

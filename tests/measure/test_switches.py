@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from runner.cells.cell import CUBLAS
 from runner.measure.precision import precision_modes
-from runner.measure.switches import CUBLAS, Switches
+from runner.measure.switches import Switches
 from runner.rows.rows import FUNCTIONS
 from tests.support.factories import cell
 

@@ -823,6 +823,7 @@ class Backend:
     """What ``torch.get_device_module("sim")`` gives."""
 
     Event, CUDAGraph = Event, CUDAGraph
+    _current = 0
 
     @staticmethod
     def get_amp_supported_dtype() -> list[torch.dtype]:
@@ -844,8 +845,17 @@ class Backend:
         return True
 
     def current_device(self) -> int:
-        """The first: tensors say themselves where they are."""
-        return 0
+        """The first, but within :meth:`device`; tensors say themselves where they are."""
+        return self._current
+
+    @contextmanager
+    def device(self, device: Any) -> Iterator[None]:
+        """Another one is the current one."""
+        before, self._current = self._current, _device(device).index
+        try:
+            yield
+        finally:
+            self._current = before
 
     def _is_in_bad_fork(self) -> bool:
         return False

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from runner.config.schema import Timing
+from runner.measure import device
 from runner.measure.device import Device
 from runner.measure.peaks import SAVED, Peak
 from runner.tasks import roof as job
@@ -19,7 +20,7 @@ CPU = Device(torch.device("cpu"))
 @pytest.fixture
 def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tensors be small, as on a machine whose caches are."""
-    monkeypatch.setattr(job, "last_level_cache_bytes", lambda: 1024)
+    monkeypatch.setattr(device, "last_level_cache_bytes", lambda: 1024)
 
 
 @pytest.mark.usefixtures("small_cache")

@@ -8,10 +8,11 @@ import torch
 import yaml
 from torch import nn
 
+from runner.config.workload.call import Call
 from runner.execute.cell_run import run_cell
 from runner.rows.rows import TraceRow
 from runner.tasks import trace
-from runner.tasks.recorder import described
+from runner.tasks.recorder import _attention, described
 from tests.support.factories import STATE, cell, ran
 
 
@@ -72,8 +73,6 @@ def test_every_recorded_call_can_be_made_again(tmp_path: Path) -> None:
         "threshold_backward",
         "sub",
     }
-    from runner.config.workload.call import Call
-
     for fields in calls:
         call = Call.of({**fields, "workload": "small"})
         if not call.reason:
@@ -98,6 +97,44 @@ def test_a_model_without_numbers_has_calls_and_no_times(
     row, (_, *calls) = traced(tmp_path)
     assert row.on_meta and row.covered is None and row.model_s is None
     assert [call["name"] for call in calls] == ["embedding_1", "mul_1"]
+
+
+class Attending(Small):
+    """Attention with a mask and a scale, and causal with dropout."""
+
+    def forward(self, tokens: torch.Tensor, scale: float) -> torch.Tensor:
+        x = self.table(tokens)[:, None]
+        mask = torch.ones(5, 5, dtype=torch.bool).tril()
+        attend = nn.functional.scaled_dot_product_attention
+        x = attend(x, x, x, attn_mask=mask, scale=scale)
+        return attend(x, x, x, dropout_p=0.0, is_causal=True)
+
+
+def test_attention_is_recorded_as_what_every_device_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Small, "forward", Attending.forward)
+    _, calls = traced(tmp_path)
+    masked, causal = (c for c in calls if c["name"].startswith("scaled_dot_product"))
+    for call in (masked, causal):
+        assert call["function"] == "torch.nn.functional.scaled_dot_product_attention"
+        assert call["outputs"] == [[4, 1, 5, 8]] and "random" not in call
+        row = ran(call=Call.of({**call, "workload": "small"}).text)
+        assert (row.status, row.gradient) == ("ok", "pass"), row.reason
+        assert "wrong_values" not in row.flags
+    assert masked["kwargs"]["scale"] == 0.5
+    assert masked["kwargs"]["attn_mask"]["shape"][-2:] == [5, 5]
+    assert causal["kwargs"]["is_causal"] is True
+
+
+def test_each_devices_attention_is_the_same_call() -> None:
+    """Those of CUDA, by their schemas: a bias by position, and what is asked for beside."""
+    aten = torch.ops.aten
+    named = {"query": 1, "key": 2, "value": 3, "attn_bias": 4, "compute_log_sumexp": True}
+    efficient = _attention(aten._scaled_dot_product_efficient_attention.default, named)
+    assert efficient["args"] == [1, 2, 3] and efficient["kwargs"] == {"attn_mask": 4}
+    assert _attention(aten._scaled_dot_product_flash_attention_backward.default, named) == {}
+    assert _attention(aten.mm.default, {}) == {}
 
 
 class Boxed(nn.Module):

@@ -60,6 +60,18 @@ def test_a_gradient_that_vanishes_is_not_wrong_at_a_size_unless_it_is_there() ->
     assert not gradient_is_off(bound(normed, torch.float16, **of_both), CPU)
 
 
+def test_a_gradient_of_hardly_any_size_is_not_wrong_for_the_dtypes_least_steps() -> None:
+    """Below 6e-5 the steps of float16 are 6e-8, whatever a number's size."""
+    for scale, factor, is_off in ((5e-8, 1, False), (1e-5, 1, False), (1e-5, 2, True)):
+
+        def scaled(x: torch.Tensor, scale: float = scale, factor: int = factor) -> torch.Tensor:
+            value: torch.Tensor = x * scale
+            further = (factor - 1) * value if x.dtype is torch.float16 else 0.0 * value
+            return value + further - further.detach()
+
+        assert gradient_is_off(bound(scaled, torch.float16, size="64x64"), CPU) is is_off
+
+
 @pytest.mark.parametrize("pair", SOME_KINDS, ids=lambda pair: pair.name)
 def test_wrong_gradients_of_some_kinds_are_caught_and_their_right_twins_are_not(pair: Pair) -> None:
     assert judge(pair) == (False, True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Given(BoundOperation):
     """A call on copies of these tensors, whatever the seed: nobody declares what others hold."""
 
     tensors: tuple[Tensor, ...] = ()
+    moves: ClassVar[bool] = False  # a function may be what moves them
 
     def draw(self) -> list[Tensor]:
         """Copies of the tensors, with their strides."""

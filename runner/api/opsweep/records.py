@@ -55,11 +55,11 @@ class Comparison:
     reason: str = ""  # why the ratio is not claimed, or the results were not compared
 
     def not_slower_than(self, limit: float) -> bool:
-        """Whether the new one is surely not slower by more than ``limit``, relative to the old one.
+        """Whether the new one surely takes at most ``1 + limit`` times as long as the old one.
 
         Where the interval does not tell, it is not sure: take a larger ``max_time_s`` then.
         """
-        return self.low is not None and self.low >= 1 - limit
+        return self.low is not None and self.low >= 1 / (1 + limit)
 
     def same_values(self, tolerance: float) -> bool:
         """Whether the results differ by at most ``tolerance``, relative to the largest element."""

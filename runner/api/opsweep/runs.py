@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 
 from runner.cli.hydra_errors import explained
 from runner.cli.main import HYDRAS, offer_plugins
+from runner.errors import ConfigError
 from runner.files import CONF
 from runner.report.column_reference import columns_of, tables
 from runner.rows.rows import FILE_OF_JOB
@@ -39,7 +41,7 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
 
     Args:
         words: of the command line, such as ``"limit.time_s=5"``.
-        axes: a value of each, or a list of them.
+        axes: a value of each, or a list or tuple of them.
 
     Returns:
         The rows of ``results.csv``, or of the first table that the run has. ``attrs`` has the run's
@@ -49,13 +51,21 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
         ValueError: the configuration is wrong; nothing was run.
         RuntimeError: the sweep ended without a table.
     """
-    arguments = [*words, *as_overrides("params", axes), "output=json"]
+    try:
+        arguments = [*words, *as_overrides("params", axes), "output=json"]
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("hydra.sweeper.params: ")) from None
     command = [sys.executable, "-c", START, "-m", *arguments]
     last = ""
     with (
         TemporaryFile("w+", encoding="utf-8") as answer,  # a pipe would be full while none reads
         subprocess.Popen(
-            command, stdout=answer, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+            command,
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # or a terminal's Ctrl+C would reach it beside ours
         ) as process,
     ):
         assert process.stderr is not None
@@ -64,7 +74,8 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
                 sys.stderr.write(line)
                 last = line.strip() or last
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)  # what was finished is kept
+            # what was finished is kept; Windows sends no such signal to one process
+            process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
             process.wait()
             raise
         process.wait()

@@ -30,12 +30,15 @@ def gradient_is_off(bound: BoundOperation, device: torch.device) -> bool:
     right, _ = _gradients(bound, bound.expected, reference_inputs(bound, drawn))
     far = FAR * math.sqrt(unit_roundoff(bound.dtype))
     weight = largest(weights)
-    lost = rounding_bound(torch.finfo(bound.dtype).eps, LARGEST_TERM * weight)
+    info = torch.finfo(bound.dtype)
+    lost = rounding_bound(info.eps, LARGEST_TERM * weight)
+    least = rounding_bound(info.smallest_normal * info.eps, max(1.0, weight))
     for own, expected in zip(got, right, strict=True):
         if not bool(expected.isfinite().all()):  # of which nothing can be far
             continue
         apart = torch.linalg.vector_norm(own.to(expected.dtype) - expected)
         allowed = far * float(torch.linalg.vector_norm(expected))
+        allowed += least * math.sqrt(expected.numel())  # of numbers between 0 and normal ones
         vanishing = VANISHING * weight * summing_factor(weights, expected)
         if max_abs(expected) <= vanishing:  # all of it is rounding
             allowed += lost * math.sqrt(expected.numel())
