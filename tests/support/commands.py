@@ -1,11 +1,12 @@
-"""Many commands in one process: the start of each is most of its time."""
+"""Many commands in one process, and such processes from one: a start is most of their time."""
 
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,24 +15,43 @@ from tests.conftest import LONGEST_S, ROOT
 HEAVY = ("torch", "pandas", "numpy", "rich", "sympy", "scipy", "vl_convert")
 """What takes long to import, and no answer to wrong input needs."""
 
-IN_ONE_PROCESS = """
-import contextlib, io, json, sys
+ANSWERING = """
+import contextlib, io, json, os, signal, sys, traceback
+if os.fork():
+    os._exit(0)  # cells that tests run in their own process look at its children, and end them
 from runner.cli.main import offer_plugins, run
 offer_plugins()
-commands, heavy = json.load(sys.stdin)
-said = []
-for command in commands:
-    with (
-        contextlib.redirect_stderr(io.StringIO()) as stderr,
-        contextlib.redirect_stdout(io.StringIO()) as stdout,
-    ):
-        try:
-            code = run(command)
-        except SystemExit as end:  # Hydra's, after --help and its like
-            code = end.code or 0
-    said.append([code, stderr.getvalue(), stdout.getvalue()])
-print(json.dumps([said, [name for name in heavy if name in sys.modules]]))
+
+def answered(folder, environment, commands, longest_s):
+    signal.alarm(longest_s)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for command in commands:
+        with (
+            contextlib.redirect_stderr(io.StringIO()) as stderr,
+            contextlib.redirect_stdout(io.StringIO()) as stdout,
+        ):
+            try:
+                code = run(command)
+            except SystemExit as end:  # Hydra's, after --help and its like
+                code = end.code or 0
+        yield code, stderr.getvalue(), stdout.getvalue()
+
+for line in sys.stdin:
+    if child := os.fork():
+        if status := os.waitpid(child, 0)[1]:
+            print(json.dumps([f"ended by {status}", []]), flush=True)
+        continue
+    try:
+        said = [*answered(*json.loads(line))]
+    except BaseException:
+        said = traceback.format_exc()
+    print(json.dumps([said, [*sys.modules]]), flush=True)
+    os._exit(0)
 """
+"""A process that has imported what the command line needs, and answers in copies of itself."""
 
 
 class Answer(NamedTuple):
@@ -52,39 +72,49 @@ def words_of(command: str) -> list[str]:
     return re.findall(r"[^\s{\[]*[{\[].*[}\]]|\S*{.*|\S+", command)
 
 
+@cache
+def _answering(root: Path) -> subprocess.Popen[str]:
+    """The process that answers with a checkout's code, until this one ends."""
+    begun = subprocess.Popen(
+        [sys.executable, "-c", ANSWERING],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    begun.wait()
+    return begun
+
+
 def answers(
     folder: Path,
     commands: Sequence[str | Sequence[str]],
     *,
     heavy: bool = False,
     root: Path = ROOT,
-    env: Mapping[str, str] | None = None,
 ) -> list[Answer]:
     """What each of these arguments of ``python -m runner`` gives, one after the other.
+
+    Each call has a process of its own, which has imported no more than the command line.
 
     Args:
         folder: where they run.
         commands: each as its words, or as text, see :func:`words_of`.
         heavy: whether they may import what takes long but for torch, as a report does.
         root: the checkout.
-        env: further environment variables.
     """
     words = [
         words_of(command) if isinstance(command, str) else list(command) for command in commands
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ONE_PROCESS],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(root), "COLUMNS": "80", **(env or {})},
-        input=json.dumps([words, HEAVY]),
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said, imported = json.loads(done.stdout)
-    assert not (set(imported) & {"torch"} if heavy else imported)
+    environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "80"}
+    process = _answering(root)
+    assert process.stdin is not None and process.stdout is not None
+    asked = json.dumps([str(folder), environment, words, LONGEST_S])
+    print(asked, file=process.stdin, flush=True)
+    said, imported = json.loads(process.stdout.readline())
+    assert isinstance(said, list), said
+    assert not ({"torch"} if heavy else {*HEAVY}) & {*imported}
     return [Answer(*answer) for answer in said]
 
 
