@@ -71,6 +71,14 @@ def _not_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _answering() -> None:
+    """What answers commands begins before any test: some have this process adopt and end others."""
+    from tests.support.commands import answering  # which imports this
+
+    answering(ROOT)
+
+
 @pytest.fixture(autouse=True)
 def _machine_of_its_own(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

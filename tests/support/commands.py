@@ -18,7 +18,7 @@ HEAVY = ("torch", "pandas", "numpy", "rich", "sympy", "scipy", "vl_convert")
 ANSWERING = """
 import contextlib, io, json, os, signal, sys, traceback
 if os.fork():
-    os._exit(0)  # cells that tests run in their own process look at its children, and end them
+    os._exit(0)  # some tests end all children of their process
 from runner.cli.main import offer_plugins, run
 offer_plugins()
 
@@ -73,7 +73,7 @@ def words_of(command: str) -> list[str]:
 
 
 @cache
-def _answering(root: Path) -> subprocess.Popen[str]:
+def answering(root: Path) -> subprocess.Popen[str]:
     """The process that answers with a checkout's code, until this one ends."""
     begun = subprocess.Popen(
         [sys.executable, "-c", ANSWERING],
@@ -108,7 +108,7 @@ def answers(
         words_of(command) if isinstance(command, str) else list(command) for command in commands
     ]
     environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "80"}
-    process = _answering(root)
+    process = answering(root)
     assert process.stdin is not None and process.stdout is not None
     asked = json.dumps([str(folder), environment, words, LONGEST_S])
     print(asked, file=process.stdin, flush=True)
