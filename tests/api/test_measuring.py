@@ -90,6 +90,7 @@ print(opsweep.time(lambda t: t.neg(), x.to("sim"), max_time_s=0.05).median_s)
 """
 
 
+@pytest.mark.slow
 def test_inputs_stay_where_the_caller_has_put_them() -> None:
     """A transfer of 4 MB takes 1 ms and 8 ms more at 500 MB/s, negating it there 0.4 ms."""
     command = [sys.executable, "-c", MOVED]
@@ -127,6 +128,7 @@ def wrong(x: Tensor) -> Tensor:
     return result
 
 
+@pytest.mark.slow
 def test_gradients_pass_or_fail_with_a_file_that_shows_it() -> None:
     right = opsweep.check_gradients(once, X[:5])
     assert right.ok and repr(right) == f"once: pass, {len(right.checks)} checks"
@@ -137,6 +139,7 @@ def test_gradients_pass_or_fail_with_a_file_that_shows_it() -> None:
     assert opsweep.check_gradients(Wrong.apply, X[:5]).script == ""  # nobody can import it
 
 
+@pytest.mark.slow
 def test_gradients_are_taken_of_what_needs_one_and_of_a_modules_parameters() -> None:
     a, b = X[:4].clone().requires_grad_(), X[4:8].clone()
     of_one = opsweep.check_gradients(torch.mul, a, b)

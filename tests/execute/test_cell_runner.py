@@ -9,6 +9,7 @@ from runner.execute.cell_runner import CellRunner
 from tests.support.factories import cell
 
 
+@pytest.mark.slow
 def test_what_deterministic_products_need_is_there_when_the_process_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

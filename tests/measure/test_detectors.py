@@ -346,6 +346,7 @@ def counted_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("counted_faults")
 def test_a_large_fresh_output_is_flagged() -> None:
     assert "first_touch" in flags(own("filled"), size=4096, threads=1, limit=Limit(time_s=60))

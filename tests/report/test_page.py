@@ -405,6 +405,7 @@ def test_a_phone_needs_no_sideways_scrolling_but_in_tables(
     assert chromium.execute_script(shown, time) == '"time of a call, median: "'
 
 
+@pytest.mark.slow
 def test_both_gradients_of_a_derivation_are_in_sight_on_a_desk(
     chromium: webdriver.Chrome, tmp_path: Path
 ) -> None:
@@ -459,6 +460,7 @@ def test_no_text_of_a_chart_is_cut_at_its_edge(
     assert chromium.execute_script(outside) == []
 
 
+@pytest.mark.slow
 def test_of_many_panels_one_is_chosen(chromium: webdriver.Chrome, tmp_path: Path) -> None:
     words = words_of("en")
     many = [
@@ -480,6 +482,7 @@ def test_of_many_panels_one_is_chosen(chromium: webdriver.Chrome, tmp_path: Path
     )
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened: webdriver.Chrome) -> None:
     body, active = opened.find_element(By.TAG_NAME, "body"), opened.switch_to.active_element
     body.send_keys(Keys.TAB)

@@ -71,12 +71,14 @@ def rows() -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_graph_changes_its_inputs_once(rows: dict[str, dict[str, Any]]) -> None:
     row = rows["graph"]
     assert (row["status"], row["checked"]) == ("ok", "full"), row["reason"]
     assert "wrong_values" not in row["flags"]
 
 
+@pytest.mark.slow
 def test_what_calls_in_a_row_find_is_not_said_of_cold_ones(
     rows: dict[str, dict[str, Any]],
 ) -> None:
@@ -86,6 +88,7 @@ def test_what_calls_in_a_row_find_is_not_said_of_cold_ones(
     assert cold["kernel_s"] is None and cold["energy_j"] is None
 
 
+@pytest.mark.slow
 def test_a_flush_is_beyond_caches_that_a_device_does_not_tell_of(
     rows: dict[str, dict[str, Any]],
 ) -> None:
@@ -93,5 +96,6 @@ def test_a_flush_is_beyond_caches_that_a_device_does_not_tell_of(
     assert rows["caches"] == {"flushed": 500_000_000, "told": 4 * 2**30}
 
 
+@pytest.mark.slow
 def test_a_cell_finds_its_device_to_be_the_current_one(rows: dict[str, dict[str, Any]]) -> None:
     assert rows["second"]["status"] == "ok", rows["second"]["reason"]

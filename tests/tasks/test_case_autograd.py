@@ -33,6 +33,7 @@ def unshifted_softmax(x):
     return x.exp() / x.exp().sum(-1, keepdim=True)
 
 
+@pytest.mark.slow
 def test_a_wrong_backward_inside_a_formula_fails_its_derivative(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_random_function_is_compared_with_the_same_random_numbers() -> None:
     assert {row.verdict for row in rows if row.oracle == "autograd_grad"} == {"pass"}
 
 
+@pytest.mark.slow
 def test_a_power_of_zero_has_the_derivatives_that_exist() -> None:
     values = {"x": [0.0, 0.0, 2.0], "y": [1.0, 2.0, 3.0]}
     rows = case_rows({"name": "power", "expression": "x**y", "values": values})
@@ -194,6 +196,7 @@ def test_numbers_where_truth_values_belong_are_said_to_be_that(
     assert any(row.reason and row.reason.endswith(advice) for row in rows) == advised
 
 
+@pytest.mark.slow
 def test_a_sparse_gradient_has_second_derivatives() -> None:
     table = {"w": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}
     rows = case_rows(asked("sparse_rows", values=table))

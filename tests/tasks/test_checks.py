@@ -181,6 +181,7 @@ def test_a_cast_is_not_compared_with_one_that_does_nothing() -> None:
     assert "cpu_fallback" not in flags(op | {"differentiable": False}, size=2048, dtype="bfloat16")
 
 
+@pytest.mark.slow
 def test_a_check_that_ends_the_process_leaves_the_times(tmp_path: Path) -> None:
     worker = Worker()
     try:

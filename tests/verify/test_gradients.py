@@ -128,6 +128,7 @@ def test_coarse_steps_that_agree_by_chance_are_contradicted_by_finer_ones() -> N
     assert abs(slopes.value.item() - (1 + 0.01 * wave)) <= 4 * slopes.error.item()
 
 
+@pytest.mark.slow
 def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
     pair = next(p for p in PAIRS if p.name == "bfloat16_only")
     for dtype, bad in ((torch.float64, set()), (torch.bfloat16, {"float64_reference"})):
@@ -246,6 +247,7 @@ def test_a_domain_is_declared_or_found_out() -> None:
     assert {c.verdict for c in declared if c.probe in ("fresh", "scale 30")} == {"pass"}
 
 
+@pytest.mark.slow
 def test_positive_definite_examples_are_redrawn_as_such() -> None:
     z = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -277,6 +279,7 @@ def test_integers_are_drawn_from_the_lowest_of_many() -> None:
     assert max(int(t.max()) for t in drawn) > 1
 
 
+@pytest.mark.slow
 def test_equal_indices_have_no_gradient_where_their_order_decides() -> None:
     class Gather(torch.autograd.Function):
         @staticmethod

@@ -104,6 +104,7 @@ def test_a_property_that_fails_is_shown_by_what_breaks_it(
     assert re.search(line, said), said
 
 
+@pytest.mark.slow
 def test_a_formulas_file_has_its_functions_alone() -> None:
     script = script_of_case(expression="sqrt(x**4)", values={"x": [1.0, 0.0]})
     assert "from torch import sqrt\n" in script
@@ -125,6 +126,7 @@ def test_the_difference_is_among_what_is_printed(function: str, values: dict[str
     assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) > 2e-8
 
 
+@pytest.mark.slow
 def test_slopes_of_complex_inputs_are_those_of_both_parts() -> None:
     bound = factories.bound(asked.squared_wrong, torch.complex128, "2x3", dtypes=["complex"])
     bound = replace(bound, op=replace(bound.op, call="tests.support.asked.squared_wrong"))
