@@ -325,6 +325,10 @@ class CellRunner:
         while len(self._under_way) > but:
             self._under_way.popleft().result()
 
+    def runs_of(self, group: CellGroup[Run]) -> list[CellRun]:
+        """All that a group's visits give rows of."""
+        return list(group.runs)
+
     def can_run(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Generic
 
 from runner.cells.cell import Cell
-from runner.execute.cell_runner import CellGroup, CellRunner, Run, in_rounds
+from runner.execute.cell_runner import CellGroup, CellRun, CellRunner, Run, in_rounds
 from runner.files import write_atomically
 
 RunGroup = Callable[[CellGroup[Run], int], None]
@@ -31,17 +31,27 @@ def run_all(
     """
     left_s = share * _run(groups, run)
     waiting = list(filter(_found_no_calm, groups))
+    under_way: set[int] = set()
+
+    def run_again(group: CellGroup[Run], process: int) -> None:
+        under_way.add(id(group))
+        run(group, process)
+        if process == group.processes:
+            under_way.remove(id(group))
+
     while chosen := _fitting(waiting, left_s):
         going = set(map(id, chosen))
         waiting = [group for group in waiting if id(group) not in going]
         tell([of.cell for of in chain.from_iterable(g.runs for g in chosen)], steps(chosen), left_s)
         cells.wait_for_files()
-        before = [_Before(group) for group in chosen]
-        left_s -= _run(chosen, run)
-        for first in before:
-            if first.was_better:
-                first.restore_rows()
-                cells.save(first.restore_files)
+        before = [_Before(cells.runs_of(group)) for group in chosen]
+        try:
+            left_s -= _run(chosen, run_again)
+        finally:  # also where a signal ended them
+            for group, first in zip(chosen, before, strict=True):
+                if id(group) in under_way or first.was_better:
+                    first.restore_rows()
+                    cells.save(first.restore_files)
         waiting += filter(_found_no_calm, chosen)
 
 
@@ -60,23 +70,24 @@ def _fitting(waiting: Sequence[CellGroup[Run]], left_s: float) -> list[CellGroup
     return chosen
 
 
-class _Before(Generic[Run]):
-    """What a group's visits gave before the next ones."""
+class _Before:
+    """What visits to some cells gave before the next ones."""
 
-    def __init__(self, group: CellGroup[Run]) -> None:
-        self._group, self._slowdown = group, _slowdown(group)
-        self._rows = [run.rows for run in group.runs]
+    def __init__(self, runs: Sequence[CellRun]) -> None:
+        self._runs, self._slowdown = runs, _slowdown(runs)
+        self._rows, self._did_well = [run.rows for run in runs], [run.did_well for run in runs]
         self._tables = {table: table.read_bytes() for table in self._there()}
 
     @property
     def was_better(self) -> bool:
         """Whether the next ones failed, or found the machine slower still."""
-        is_slow = _found_no_calm(self._group) and _slowdown(self._group) > self._slowdown
-        return is_slow or not all(run.did_well for run in self._group.runs)
+        is_slow = _is_slow(self._runs) and _slowdown(self._runs) > self._slowdown
+        now = (run.did_well for run in self._runs)
+        return is_slow or any(map(operator.gt, self._did_well, now))
 
     def restore_rows(self) -> None:
         """Have the rows back."""
-        for run, rows in zip(self._group.runs, self._rows, strict=True):
+        for run, rows in zip(self._runs, self._rows, strict=True):
             run.rows = rows
 
     def restore_files(self) -> None:
@@ -87,11 +98,11 @@ class _Before(Generic[Run]):
             write_atomically(table, content)
 
     def _there(self) -> Iterator[Path]:
-        return chain.from_iterable(run.folder.glob("*.csv") for run in self._group.runs)
+        return chain.from_iterable(run.folder.glob("*.csv") for run in self._runs)
 
 
-def _slowdown(group: CellGroup[Run]) -> float:
-    rows = chain.from_iterable(run.rows for run in group.runs)
+def _slowdown(runs: Sequence[CellRun]) -> float:
+    rows = chain.from_iterable(run.rows for run in runs)
     return max((getattr(row, "machine_slowdown", None) or 1.0 for row in rows), default=1.0)
 
 
@@ -106,5 +117,9 @@ def _run(groups: Sequence[CellGroup[Run]], run: RunGroup[Run]) -> float:
 
 
 def _found_no_calm(group: CellGroup[Run]) -> bool:
-    rows = chain.from_iterable(run.rows for run in group.runs)
+    return _is_slow(group.runs)
+
+
+def _is_slow(runs: Sequence[CellRun]) -> bool:
+    rows = chain.from_iterable(run.rows for run in runs)
     return any("slow_machine" in getattr(row, "flags", ()) for row in rows)

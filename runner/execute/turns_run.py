@@ -29,7 +29,7 @@ def run_in_turn(
     state: WorkerState,
     plan: Plan,
     report_step: Callable[[int, str], None],
-    take_turns: Callable[[Opened], Visits],
+    take_turns: Callable[[Opened, int], Visits],
     *,
     folders: Sequence[Path],
 ) -> tuple[bool, TurnsOutcome | None]:
@@ -111,7 +111,7 @@ def _visit(
     sides: Sequence[_Side],
     plan: Plan,
     report_step: Callable[[int, str], None],
-    take_turns: Callable[[Opened], Visits],
+    take_turns: Callable[[Opened, int], Visits],
 ) -> list[PairVisit]:
     """Visit the sides that can be, if the baseline, which is the first, is among them."""
     # those whose calls are short enough for several visits
@@ -121,7 +121,7 @@ def _visit(
         return []
     report_step(ALL_SIDES, "timing in turn")
     if len(sides) == 1:
-        visits = take_turns(*opened)
+        visits = take_turns(opened[0], plan.process)
         if not visits.visits:  # the other side took none
             return []
     elif plan.is_round:

@@ -26,7 +26,7 @@ from runner.measure.visits import SURE, Shape, Side, Turn, Visits, visit_until_c
 from runner.report.compare import IN_TURN, NAMED_AT_MOST, compare_runs, environment_changes
 from runner.report.language import ENGLISH, first_of
 from runner.rows.columns import unpacked
-from runner.rows.rows import Row
+from runner.rows.rows import PAIRS_FILE, Row
 from runner.stats.sequential import SEVERAL
 
 BEFORE = "a"  # the folder of that side's run, in the run's own
@@ -100,13 +100,20 @@ class TwoSides(SideRunner):
         plan = Plan(same_within, group.processes, process, process > cell.processes, gate)
         can = group.can_take_turns and going == sides and all(s.can_run(cell) for s, _ in sides)
         rows = self.run_in_turn([cell] * 2, [folder, run.folder], plan, process) if can else None
-        group.can_take_turns = rows is not None and all(rows)
+        # one that takes too long for turns has its rows and no visits, in each process
+        has_visits = (run.folder / PAIRS_FILE).is_file()
+        group.can_take_turns = rows is not None and all(rows) and has_visits
         # alone, where it has no row of this process, if it is to have one; none that failed before
         for (side, of), written in zip_longest(going, rows or []):
             if written:
                 of.rows = written
             elif process <= cell.processes:
                 of.rows = side.run_once(cell, of.folder, process)
+
+    def runs_of(self, group: CellGroup[Run]) -> list[CellRun]:
+        """As :meth:`CellRunner.runs_of`, of both sides."""
+        before = (self._runs_before.get(run.folder.name) for run in group.runs)
+        return [*group.runs, *filter(None, before)]
 
     def write(self, cell: Cell, folder: Path, *written: Any) -> list[Row]:
         """As :meth:`CellRunner.write`, of the side whose folder it is."""

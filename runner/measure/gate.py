@@ -39,7 +39,7 @@ class Gate:
     waited_s: float = 0.0
     _readings: list[Reading] = field(default_factory=list)
     _after_calm: int = 0  # times that something ran after a calm reading
-    # of these, after which the machine was slow, and recovered as soon as it waited
+    # of these, after which the machine was slow, and recovered as soon as it waited, if it did
     _slowed: int = 0
 
     def pass_by(self) -> int:
@@ -53,6 +53,8 @@ class Gate:
             if not (self._is_calm_now() or self.is_own_doing) and self.waited_s < self.patience_s:
                 polls = self._wait()
                 self._slowed += was_calm and self._is_calm_now() and polls <= QUICK_POLLS
+            else:  # what does not wait cannot see whether it would have helped
+                self._slowed += was_calm and not self._is_calm_now()
         return len(self._readings) - 1
 
     @property

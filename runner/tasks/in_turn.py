@@ -85,7 +85,10 @@ def _own_call(call: Thunk, contents: int, memory: int) -> Thunk:
 
 
 def take_turns(
-    opened: Opened, hear: Callable[[], Sequence[Any]], tell: Callable[[tuple[Any, ...]], None]
+    opened: Opened,
+    process: int,
+    hear: Callable[[], Sequence[Any]],
+    tell: Callable[[tuple[Any, ...]], None],
 ) -> Visits:
     """Take the turns that another process asks for (:mod:`runner.execute.two_sides`).
 
@@ -93,7 +96,7 @@ def take_turns(
     at once where the other side takes no turns.
     """
     task = opened.ready.task
-    side = _Placed(opened, Pools(task.cell.seed)).side()
+    side = _Placed(opened, Pools(task.cell.seed + process - 1)).side()
     gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
     visits: list[Visit] = []
     tell(("opened", tuple(side.shape), side.most_calls, side.contents_kept))

@@ -100,6 +100,30 @@ def test_a_second_visit_that_was_worse_leaves_what_the_first_one_gave(tmp_path, 
     assert texts == {"results.csv": "ok 1.5", "pairs.csv": "1.5"}
 
 
+def test_a_second_visit_that_is_cut_off_leaves_what_the_first_one_gave(tmp_path):
+    sweep = Worsening(tmp_path, ("ok", 1.5, SLOW), ("ok", 1.5, SLOW), ("ok", 1.0, CALM), twice=1)
+    with pytest.raises(StopIteration):  # in the second of its processes
+        sweep.run_all(1.0)
+    assert (tmp_path / "twice" / "results.csv").read_text() == "ok 1.5"
+
+
+def test_a_side_that_had_failed_before_does_not_undo_the_visit_of_another(tmp_path):
+    sweep = Worsening(tmp_path, ("ok", 1.5, SLOW), ("ok", 1.0, CALM), once=1)
+    (group,) = sweep.groups
+    failed = CellRun(cell(size=16), tmp_path / "failed")
+    failed.rows = [row(status="unsupported")]
+    only = list(group.runs)
+
+    def run(group, process):
+        group.runs, all_runs = only, group.runs
+        sweep.run(group, process)
+        group.runs = all_runs
+
+    group.runs.append(failed)
+    run_all(sweep.cells, sweep.groups, 1.0, run, sweep.tell)
+    assert (tmp_path / "once" / "results.csv").read_text() == "ok 1.0"
+
+
 @pytest.mark.parametrize("second", [("ok", 1.4, SLOW), ("ok", 1.7, CALM)])
 def test_a_second_visit_that_was_better_stays(tmp_path, second):
     sweep = Worsening(tmp_path, ("ok", 1.5, SLOW), second, once=1)

@@ -30,7 +30,7 @@ def test_waiting_for_a_calm_moment_is_charged_to_no_side(
         STATE,
         Plan(0.02),
         lambda side, step: said.append((side, step)),
-        lambda opened: pytest.fail("both sides are here"),
+        lambda *_: pytest.fail("both sides are here"),
         folders=[tmp_path, tmp_path],
     )
     assert not is_lost and outcome is not None and outcome.pairs

@@ -84,6 +84,12 @@ def test_what_is_slow_only_after_its_own_blocks_is_their_doing_and_kept(monkeypa
     passed.pass_by()
     assert passed.waited_s == waited_s  # it would be slow again
 
+    # where nothing may wait, it is what comes after each calm moment
+    impatient, _ = gate([1.0] + [2.0, 1.0] * 20)
+    for _ in range(25):
+        impatient.pass_by()
+    assert impatient.is_own_doing
+
     # a machine that is slow all the time is calm now and then, but not as soon as it waits
     lucky, _ = gate(([2.0] * 5 + [1.0]) * 60, patience_s=30.0)
     for _ in range(14):

@@ -18,7 +18,7 @@ def test_turns_of_a_shape_that_was_given_up_do_not_count() -> None:
     told: list[tuple[object, ...]] = []
     short, long = (1e-3, 1, 0, True, 1), (1e-6, 50, 0, False, 3)
     said = iter([(0, 0), (short, 0, 0), (1, 0), (long, 0, 0), (0, 0), (long, 1, 0), ("time",)])
-    found = take_turns(opened, said.__next__, told.append)
+    found = take_turns(opened, 1, said.__next__, told.append)
     assert [kind for kind, *_ in told] == ["opened", *["placed", "turn"] * 3]
     assert (found.calls, found.stop, len(found.visits)) == ((50,), "time", 2)
 
