@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
-from statistics import NormalDist, fmean, median
+from statistics import NormalDist, fmean, median, stdev
 from typing import NamedTuple
 
 from runner.analysis.comparison import (
@@ -34,7 +34,7 @@ from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, STATUSES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, PairedRatio, smallest_difference, verdict_of
+from runner.stats.sequential import ERROR, SEVERAL, PairedRatio, smallest_difference, verdict_of
 
 GATE_ERROR = 0.01  # of all cells together
 MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
@@ -99,6 +99,8 @@ class Change(CellKey):
     has_more_instructions: bool = False  # whether they became more by more than the gate allows
     # whether any two runs of it could have a ratio
     is_comparable: bool = field(default=True, metadata={"column": False})
+    # standard deviation of the speed-up's logarithm; None: that of its interval
+    deviation: float | None = field(default=None, metadata={"column": False})
 
     @property
     def label(self) -> str:
@@ -142,9 +144,10 @@ def changes(
 
     # those that took no turns vary more between each other than those that did
     spread = _spread([pair for pair, ratio in zip(sides, ratios, strict=True) if ratio is None])
+    between = _between_processes(sides, ratios)
     found = []
     for pair, ratio in zip(sides, ratios, strict=True):
-        change = _paired(_change(*pair, spread, margin), ratio, margin)
+        change = _paired(_change(*pair, spread, margin), ratio, between, margin)
         found.append(_counted(change, *pair, more_instructions))
     return _gated(claimed_together(found), slower_than)
 
@@ -245,13 +248,37 @@ def _change(before: _Side, after: _Side, spread: Spread | None, margin: float) -
     )
 
 
-def _paired(change: Change, ratio: PairedRatio | None, margin: float) -> Change:
-    """A change with what its visits say, where there were some: a row of ``ab.csv``."""
-    if ratio is None or change.speedup is None:
+def _between_processes(
+    sides: Sequence[tuple[_Side, _Side]], ratios: Sequence[PairedRatio | None]
+) -> Spread | None:
+    """What ratios of equal sides vary by from process to process; None: too few to tell."""
+    found = []
+    for (before, _), ratio in zip(sides, ratios, strict=True):
+        if before.logs and ratio is not None and len(ratio.middles) > 1:
+            logs = list(map(math.log, ratio.middles))
+            scale = math.sqrt(len(logs) / (len(logs) - 1))
+            seconds, middle = math.exp(before.mean), fmean(logs)
+            found += [Difference(seconds, scale * (value - middle)) for value in logs]
+    return Spread.of(found) if len(found) >= FEWEST else None
+
+
+def _paired(
+    change: Change, ratio: PairedRatio | None, between: Spread | None, margin: float
+) -> Change:
+    """A change with what its visits say, where there were some: a row of ``ab.csv``.
+
+    A gate asks for a certainty that the few processes of one cell cannot give: what they vary by is
+    taken from all cells, and from its own where that is more.
+    """
+    if ratio is None or change.speedup is None or change.before_s is None:
         return change
     low, high = ratio.low, ratio.high
     least = smallest_difference(ratio.value, low, high, margin)
     said = replace(change, speedup=ratio.value, low=low, high=high, smallest_difference=least)
+    if between is not None and len(ratio.middles) >= SEVERAL:
+        own = stdev(map(math.log, ratio.middles))
+        deviation = max(own, between.at(change.before_s)) / math.sqrt(len(ratio.middles))
+        said = replace(said, deviation=deviation)
     return replace(said, adjusted_p=ratio.p_value, verdict=verdict_of(low, high, margin))
 
 
@@ -315,6 +342,8 @@ def _gated(found: list[Change], slower_than: float) -> list[Change]:
 
 def _deviation(change: Change) -> float | None:
     """The standard deviation of a speed-up's logarithm; None: it is not known."""
+    if change.deviation is not None:
+        return change.deviation
     known = change.low and change.high
     return math.log(change.high / change.low) / (2 * REACH) if known else None  # type: ignore[operator]
 
@@ -366,7 +395,7 @@ def _ran_otherwise(column: str, before: str | None, after: str | None) -> list[s
 
 def _counts(text: str | None) -> dict[str, int]:
     """How often a call runs each kernel; nothing where the column is blank or has been altered."""
-    with suppress(ValueError, TypeError, OverflowError):
+    with suppress(ValueError, TypeError, OverflowError, KeyError, RecursionError):
         # of ``kernels`` the number is a mean over calls, and seconds follow it
         listed = json_object(text).items() or (line[:2] for line in json.loads(text or "[]"))
         return {name: round(number) for name, number in listed}

@@ -163,7 +163,7 @@ def comparison_of(
         raise ConfigError(
             f"{sides} have no cell in common: {why}; compare runs of the same command"
         )
-    machines = dict.fromkeys(chain.from_iterable(map(_machines, (*before, *after))))
+    machines = _machines(before, after)
     if len(machines) > 1 and not report.compare_across_nodes:
         remedy = "report.compare_across_nodes=true compares them all the same"
         raise ConfigError(f"the runs are of different machines ({', '.join(machines)}); {remedy}")
@@ -215,11 +215,23 @@ def _benchmarks(run: Run) -> list[BenchmarkRow]:
     return [row for row in run.rows_of_job["benchmark"] if isinstance(row, BenchmarkRow)]
 
 
-def _machines(run: Run) -> list[str]:
-    """Those that its rows name, or its environment, of an older release without their hardware."""
-    host, named = run.environment.get("host") or {}, [row.node for row in _benchmarks(run)]
-    unnamed = run.environment.get("node") or host.get("name") or "a machine that is not named"
-    return list(dict.fromkeys(str(node or unnamed) for node in named))
+def _machines(before: Sequence[Run], after: Sequence[Run]) -> list[str]:
+    """Those of the cells that did not run on the same ones on both sides; none where all did.
+
+    Rows and environments of an older release have no more of a machine than its name.
+    """
+    is_named = all(run.environment.get("node") for run in (*before, *after))
+    of_cell: list[dict[object, set[str]]] = [{}, {}]
+    for machines, side in zip(of_cell, (before, after), strict=True):
+        for run in side:
+            host = (run.environment.get("host") or {}).get("name") or "a machine that is not named"
+            of_run = run.environment["node"] if is_named else host
+            for row in _benchmarks(run):
+                node = (row.node if is_named else None) or of_run
+                machines.setdefault(key_of(row), set()).add(str(node))
+    old, new = of_cell
+    differing = [old[key] | new[key] for key in old.keys() & new.keys() if old[key] != new[key]]
+    return sorted(set(chain.from_iterable(differing)))
 
 
 def environment_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -35,6 +35,7 @@ class PairedRatio:
     visits: int  # how many
     processes: int  # that shared them
     withheld: str | None = None  # why it may not be claimed
+    middles: tuple[float, ...] = ()  # each process's own ratio, where there are several
 
 
 def paired_ratio(
@@ -78,6 +79,7 @@ def _tested(
 
     # several processes count, and not their visits
     middles = [math.exp(median(process)) for process in processes]
+    found = replace(found, middles=tuple(middles))
     if len(processes) >= SEVERAL:
         ends = mean_interval(middles) or (low, high)
         p_value = max(found.p_value, mean_beyond(middles, margin))

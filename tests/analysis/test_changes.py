@@ -277,3 +277,27 @@ def test_a_cell_is_named_from_the_slowdown_on_that_is_said() -> None:
         after[5] = replace(after[5], median_s=(1 + slowdown) * (before[5].median_s or 0.0))
         (change,) = changes([before], [after], **SETTINGS)[5:6]
         assert change.is_slower is is_named
+
+
+def test_what_processes_differ_by_raises_no_alarm_of_environments_and_hides_no_slow_one() -> None:
+    """Of 200 cells, each in five pairs of processes with a ratio of its own."""
+    alarms = named = 0
+    for seed in range(5):
+        random = Random(seed)
+        rows = a_run(random, 0.0, cells=200)
+        visits = []
+        for number, row_of in enumerate(rows):
+            seconds = row_of.median_s or 0.0
+            places = (0, 1, 0, 1)
+            for process in range(1, 6):
+                ratio = 1 + random.gauss(0, 0.004) + random.gauss(0, 8e-8) / seconds
+                ratio *= 1.1 if number == 19 else 1.0
+                for n in range(6):
+                    took_s = seconds * ratio * (1 + random.gauss(0, 0.003))
+                    times = (seconds, took_s, process)
+                    visits.append(PairVisit(row_of.cell, row_of.cell, n, *places, *times))
+        found = changes([rows], [rows], **SETTINGS, pairs=Pairs(visits))
+        slower = {position for position, change in enumerate(found) if change.is_slower}
+        alarms += len(slower - {19})
+        named += 19 in slower
+    assert (alarms, named) == (0, 5)

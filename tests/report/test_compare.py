@@ -268,6 +268,24 @@ def test_runs_of_two_machines_are_compared_when_asked_and_every_sentence_says_so
     assert [line for line in sentences if "on different machines" not in line] == []
 
 
+def test_cells_that_ran_where_they_ran_before_are_of_one_machine(tmp_path: Path) -> None:
+    """As on a cluster of two nodes, or with a run of a release that knew a machine by its name."""
+    for number, name in enumerate(("old", "new")):
+        folder = saved(tmp_path / name, seed=number, name="here")
+        rows = [
+            replace(row, node=f"node-{n % 2}") for n, row in enumerate(a_run(Random(number), 0.003))
+        ]
+        write_rows(folder / "results.csv", rows)
+        path = folder / "environment.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"node": "driver-1"}))
+    code, said = compared(tmp_path)
+    assert (code, "machine" in said) == (0, False)
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({key: written[key] for key in written if key != "node"}))
+    code, said = compared(tmp_path, "hydra.run.dir=again")
+    assert (code, "machine" in said) == (0, False)
+
+
 def test_a_comparison_is_not_written_over(tmp_path: Path) -> None:
     saved(tmp_path / "old", seed=1)
     saved(tmp_path / "new", seed=2)

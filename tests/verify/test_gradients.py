@@ -59,6 +59,12 @@ def test_a_gradient_that_vanishes_is_not_wrong_at_a_size_unless_it_is_there() ->
     of_both["size"] = "8x200000"  # a long sum is known to less
     assert not gradient_is_off(bound(normed, torch.float16, **of_both), CPU)
 
+    def passed_through(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        value = (x + shift[:, None]).floor()
+        return value + (x - x.detach() if x.dtype is torch.float16 else 0.0)
+
+    assert gradient_is_off(bound(passed_through, torch.float16, **of_both), CPU)
+
 
 def test_a_gradient_of_hardly_any_size_is_not_wrong_for_the_dtypes_least_steps() -> None:
     """Below 6e-5 the steps of float16 are 6e-8, whatever a number's size."""

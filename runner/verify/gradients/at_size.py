@@ -40,7 +40,7 @@ def gradient_is_off(bound: BoundOperation, device: torch.device) -> bool:
         allowed = far * float(torch.linalg.vector_norm(expected))
         allowed += least * math.sqrt(expected.numel())  # of numbers between 0 and normal ones
         vanishing = VANISHING * weight * summing_factor(weights, expected)
-        if max_abs(expected) <= vanishing:  # all of it is rounding
+        if 0 < max_abs(expected) <= vanishing:  # all of it is rounding
             allowed += lost * math.sqrt(expected.numel())
         if not apart <= allowed:
             return True
