@@ -67,6 +67,7 @@ OPERATIONS = {
 }
 SLOWER_THAN = 0.05
 NEIGHBOURS = 4  # visits that are drawn together
+SIZES = 16, 608  # from 1 us to milliseconds a call
 SHOWN = (0.05, 0.1, 0.3)
 
 
@@ -175,8 +176,9 @@ def _changes_of(root: Path, slower_than: float) -> list[Change]:
 
 
 def _print_shares(found: Sequence[Change]) -> None:
-    shares = summary_of(found, SHOWN).could_show.items()
-    print("could have shown " + ", ".join(f"{least:.0%}: {share:.1%}" for least, share in shares))
+    summary = summary_of(found, SHOWN, SLOWER_THAN)
+    shares = [f"{least:.0%}: {share:.1%}" for least, share in summary.could_show.items()]
+    print(f"could have shown {', '.join(shares)}; named from {summary.named_from} on in 90 %")
 
 
 def _rows(run: Run) -> list[BenchmarkRow]:
@@ -196,12 +198,14 @@ def _drawn(visits: Sequence[PairVisit], random: Random) -> list[PairVisit]:
 
 
 def _axes(options: argparse.Namespace, folder: str = "out") -> list[str]:
-    """Some more cells than were asked for: all operations, in as many sizes as that takes."""
-    sizes = -(-options.cells // (2 * len(OPERATIONS)))
+    """About as many cells as were asked for: all operations, in as many sizes as that takes."""
+    count = max(2, -(-options.cells // (2 * len(OPERATIONS))))
+    low, high = SIZES
+    sizes = [round(low * (high / low) ** (number / (count - 1))) for number in range(count)]
     return [
         *("--config-dir", "conf"),
         f"op={','.join(OPERATIONS)}",
-        f"size={','.join(str(16 + 8 * number) for number in range(sizes))}",
+        f"size={','.join(map(str, dict.fromkeys(sizes)))}",
         *("dtype=float32,float64", "device=cpu", "threads=1"),
         f"timing={options.timing}",
         f"hydra.sweep.dir={folder}",
