@@ -59,6 +59,7 @@ def test_torchs_switches_stay_as_the_caller_has_them() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_work_done_forty_times_is_slower_and_the_other_way_round_faster() -> None:
     """On a busy machine a verdict may be withheld; the ratio and its direction are there."""
     slower = opsweep.compare(many_times, once, X, max_time_s=1.0)

@@ -288,6 +288,7 @@ def test_devices_are_held_once_each_and_in_one_order(monkeypatch, tmp_path):
     assert held == ["cpu", "cuda:0"]
 
 
+@pytest.mark.slow
 def test_what_is_compared_is_settled_and_said_before_the_first_cell(
     by_dtype: Path, smoke: Path, tmp_path: Path
 ) -> None:

@@ -210,6 +210,7 @@ def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> No
     assert "var(" not in svg  # nor names of the page's colours
 
 
+@pytest.mark.slow
 def test_beside_many_rows_figures_are_drawn_in_a_process_of_their_own(
     found: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

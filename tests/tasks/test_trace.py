@@ -66,6 +66,7 @@ def test_calls_are_recorded_with_how_often_and_where(tmp_path: Path) -> None:
     assert row.model_s and row.covered and 0 < row.covered <= 1
 
 
+@pytest.mark.slow
 def test_every_recorded_call_can_be_made_again(tmp_path: Path) -> None:
     _, calls = traced(tmp_path, trace={"passes": "step"})
     assert {call["name"].rpartition("_")[0] for call in calls} >= {
