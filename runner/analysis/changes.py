@@ -27,7 +27,7 @@ from runner.analysis.comparison import (
     objection,
 )
 from runner.analysis.pairs import Pairs
-from runner.analysis.spread import FEWEST, Difference, Spread
+from runner.analysis.spread import FEWEST, Difference, Spread, about_mean
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.config.schema import Compare
 from runner.rows.flags import has_failed_check
@@ -181,11 +181,8 @@ def _spread(sides: Sequence[tuple[_Side, _Side]]) -> Spread | None:
     """What times vary by between runs; None: there are too few cells to tell."""
     repeated = [side for side in chain.from_iterable(sides) if len(side.logs) > 1]
     if len(repeated) >= FEWEST:
-        found = []
-        for side in repeated:
-            scale, seconds = math.sqrt(len(side.logs) / (len(side.logs) - 1)), math.exp(side.mean)
-            found += [Difference(seconds, scale * (value - side.mean)) for value in side.logs]
-        return Spread.of(found)
+        found = [about_mean(math.exp(side.mean), side.logs) for side in repeated]
+        return Spread.of(list(chain.from_iterable(found)))
 
     # a difference of two runs varies by twice the variance of one; what little it is for all cells
     # may be another process's
@@ -252,13 +249,10 @@ def _between_processes(
     sides: Sequence[tuple[_Side, _Side]], ratios: Sequence[PairedRatio | None]
 ) -> Spread | None:
     """What ratios of equal sides vary by from process to process; None: too few to tell."""
-    found = []
+    found: list[Difference] = []
     for (before, _), ratio in zip(sides, ratios, strict=True):
         if before.logs and ratio is not None and len(ratio.middles) > 1:
-            logs = list(map(math.log, ratio.middles))
-            scale = math.sqrt(len(logs) / (len(logs) - 1))
-            seconds, middle = math.exp(before.mean), fmean(logs)
-            found += [Difference(seconds, scale * (value - middle)) for value in logs]
+            found += about_mean(math.exp(before.mean), list(map(math.log, ratio.middles)))
     return Spread.of(found) if len(found) >= FEWEST else None
 
 

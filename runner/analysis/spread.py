@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
 FEWEST = 20  # differences that say something
@@ -26,6 +26,12 @@ class Difference(NamedTuple):
 
     seconds: float  # of a call
     value: float  # of logarithms
+
+
+def about_mean(seconds: float, logs: Sequence[float]) -> list[Difference]:
+    """What several log times of a cell differ by from their mean, as from one that is known."""
+    scale, mean = math.sqrt(len(logs) / (len(logs) - 1)), fmean(logs)
+    return [Difference(seconds, scale * (value - mean)) for value in logs]
 
 
 @dataclass(frozen=True)
