@@ -17,8 +17,8 @@ from runner.garbage import uncollected
 from runner.report.export import export
 from runner.report.summary import show, shown_path
 from runner.rows.csv_store import (
+    collect,
     collect_pairs,
-    collect_with_homes,
     files_of_jobs,
     loses_nothing,
     read_visits,
@@ -131,9 +131,7 @@ def _export(root: Path, report: Report, run: Run) -> None:
 def load_run(root: Path) -> Run:
     """Read all that a run's cells left; what is damaged is passed over, and named."""
     files = files_of_jobs(root)
-    collected = {
-        job: collect_with_homes(root, job, of_job, own_table=True) for job, of_job in files.items()
-    }
+    collected = {job: collect(root, job, of_job, own_table=True) for job, of_job in files.items()}
     rows_of_job = {job: of_job.rows for job, of_job in collected.items()}
     damaged = list(chain.from_iterable(of_job.damaged for of_job in collected.values()))
 

@@ -234,13 +234,7 @@ class Collected(NamedTuple):
     homes: dict[str, Path]  # of each cell that stands in several folders, that whose row counts
 
 
-def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row], list[str]]:
-    """Every row of a job, and a line for each damaged file, see :func:`collect_with_homes`."""
-    collected = collect_with_homes(root, job, own_table=own_table)
-    return collected.rows, collected.damaged
-
-
-def collect_with_homes(
+def collect(
     root: Path, job: str, in_folders: Sequence[Path] | None = None, *, own_table: bool = False
 ) -> Collected:
     """Every row of a job below a run's folder, once; ``in_folders`` is what the folders have of it.

@@ -19,7 +19,7 @@ from runner.config.renamed import refusal
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
-from runner.rows.csv_store import collect_pairs, collect_with_homes
+from runner.rows.csv_store import collect, collect_pairs
 from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, BenchmarkRow, Row, grouped
 
@@ -183,7 +183,7 @@ class CrossoverSearch:
 
     def next(self, root: Path) -> list[HydraJob]:
         """The jobs that the rows in the sweep's folder ask for and that were not given before."""
-        collected = collect_with_homes(root, "benchmark")
+        collected = collect(root, "benchmark")
         self._in_turn = Pairs(collect_pairs(root, collected.homes)[0])
         return self._new_jobs(collected.rows)
 

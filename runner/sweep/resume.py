@@ -29,7 +29,7 @@ from runner.config.schema import Compare
 from runner.errors import ConfigError, one_line, unknown
 from runner.execute.user_code import edited, packages_of
 from runner.files import LEFTOVER, bounded_text
-from runner.rows.csv_store import collect_with_homes, files_of_jobs, read_visits
+from runner.rows.csv_store import collect, files_of_jobs, read_visits
 from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
 from runner.rows.rows import (
@@ -54,14 +54,14 @@ def read_all_rows(root: Path) -> list[Row]:
     The run's own tables do not stand in for folders that are damaged or gone: these run again.
     """
     files = files_of_jobs(root).items()
-    found = (collect_with_homes(root, job, of_job).rows for job, of_job in files)
+    found = (collect(root, job, of_job).rows for job, of_job in files)
     return list(chain.from_iterable(found))
 
 
 def is_damaged(root: Path) -> bool:
     """Whether there are rows that cannot be read."""
     files = files_of_jobs(root).items()
-    return any(collect_with_homes(root, job, of_job).damaged for job, of_job in files)
+    return any(collect(root, job, of_job).damaged for job, of_job in files)
 
 
 def words_to_retry(retry: str | Sequence[object] | None) -> set[str]:

@@ -161,7 +161,7 @@ def main() -> None:
         measured = []
         for turn in range(options.rounds):
             measured.append(sweep.round())
-            rows, damaged = collect(out, "benchmark") if out.is_dir() else ([], [])
+            rows, damaged, _ = collect(out, "benchmark") if out.is_dir() else ([], [], {})
             cells = {row.cell for row in rows}
             new = [*damaged, *sweep.wrong(rows), *(f"{cell} is gone" for cell in known - cells)]
             known |= cells
@@ -172,7 +172,7 @@ def main() -> None:
         last = sweep.start(options.cells, LARGE)
         _, said = last.communicate()
 
-        rows, damaged = collect(out, "benchmark")
+        rows, damaged, _ = collect(out, "benchmark")
         faults += [*damaged, *sweep.wrong(rows)]
         of_old_code = sum(row.op == "own" and _version(row) != sweep.versions for row in rows)
         table = pd.read_csv(out / "results.csv")

@@ -189,7 +189,7 @@ def drive(
     chunks = plan(cells, range(len(cells)), ClusterConfig(**config), "device")
     with Progress(len(cells)) as progress:
         Driver(cluster, writer, progress, retries, lambda: None).run(chunks)
-    rows, damaged = collect(root, "benchmark")
+    rows, damaged, _ = collect(root, "benchmark")
     assert not damaged
     return pd.DataFrame([vars(row) for row in rows])
 

@@ -13,8 +13,8 @@ EXAMPLE = ROOT / "outputs" / "example"
 def test_the_example_is_small_and_readable_and_names_its_machine() -> None:
     assert sum(path.stat().st_size for path in EXAMPLE.rglob("*") if path.is_file()) < 3_000_000
     found = {job: collect(EXAMPLE, job) for job in FILE_OF_JOB}
-    assert [damaged for _, damaged in found.values() if damaged] == []
-    rows = found["benchmark"][0]
+    assert [of_job.damaged for of_job in found.values() if of_job.damaged] == []
+    rows = found["benchmark"].rows
     environment = json.loads((EXAMPLE / "environment.json").read_text())
     page = (EXAMPLE / "report.html").read_text()
     for words in (

@@ -64,7 +64,7 @@ def swept(folder: Path, *commands: str, code: int = 0) -> list[Answer]:
 def rows_in(folder: Path) -> pd.DataFrame:
     """A sweep's table, which holds each of its cells once."""
     table = pd.read_csv(folder / "results.csv").set_index("size", drop=False)
-    rows, damaged = collect(folder, "benchmark")
+    rows, damaged, _ = collect(folder, "benchmark")
     assert not damaged
     assert sorted(row.cell for row in rows) == sorted(table["cell"])
     assert table["cell"].is_unique

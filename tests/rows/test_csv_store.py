@@ -22,7 +22,6 @@ from runner.rows.csv_store import (
     DamagedFile,
     collect,
     collect_pairs,
-    collect_with_homes,
     files_of_jobs,
     loses_nothing,
     read_records,
@@ -73,7 +72,7 @@ def test_a_transfer_whose_size_has_no_interval_is_read_back(points: str, tmp_pat
     row = TransferRow("ab12", "transfer", "copy", "8", "uint8", "gpu", points=points)
     (tmp_path / "0_cell").mkdir()
     write_rows(tmp_path / "0_cell" / "transfers.csv", [row])
-    assert collect(tmp_path, "transfer") == ([row], [])
+    assert collect(tmp_path, "transfer")[:2] == ([row], [])
 
 
 def written(path, *rows):
@@ -346,7 +345,7 @@ def test_collect_follows_the_numbers_of_the_jobs(tmp_path):
     written(
         tmp_path / "results.csv", replace(ROW, seed=99)
     )  # the sweep's own table, made from the others
-    rows, damaged = collect(tmp_path, "benchmark")
+    rows, damaged, _ = collect(tmp_path, "benchmark")
     assert [(row.seed, row.op) for row in rows] == [
         (n, op) for n in (0, 1, 2, 9, 10, 11) for op in ("matmul", "add")
     ]
@@ -379,7 +378,7 @@ def test_visits_are_of_the_row_that_counts(tmp_path):
         os.utime(folder / "results.csv", ns=(number, number))
         if visits:
             write_records(folder / "pairs.csv", visits)
-    homes = collect_with_homes(tmp_path, "benchmark").homes
+    homes = collect(tmp_path, "benchmark").homes
     assert {cell: home.name for cell, home in homes.items()} == {"other": "1_op", "third": "2_op"}
     assert collect_pairs(tmp_path, homes) == ([again], [])
 
@@ -392,7 +391,7 @@ def test_collect_reports_a_damaged_file_and_keeps_the_others(tmp_path):
     broken, other = tmp_path / "1_op" / "results.csv", tmp_path / "2_op" / "results.csv"
     broken.write_text(broken.read_text(encoding="utf-8")[:-9], encoding="utf-8")
     other.write_bytes(b"\xff")
-    rows, damaged = collect(tmp_path, "benchmark")
+    rows, damaged, _ = collect(tmp_path, "benchmark")
     assert [row.seed for row in rows] == [0, 3]
     assert len(damaged) == 2
     assert damaged[0].startswith(f"{broken}: ")
@@ -401,5 +400,5 @@ def test_collect_reports_a_damaged_file_and_keeps_the_others(tmp_path):
 
 def test_collect_of_a_single_run_reads_its_own_file(tmp_path):
     written(tmp_path / "results.csv")
-    assert collect(tmp_path, "benchmark") == ([ROW], [])
-    assert collect(tmp_path, "autograd") == ([], [])
+    assert collect(tmp_path, "benchmark")[:2] == ([ROW], [])
+    assert collect(tmp_path, "autograd")[:2] == ([], [])

@@ -225,7 +225,7 @@ def test_of_a_file_with_a_damaged_line_the_rest_is_used(tmp_path: Path) -> None:
     write_rows(path, cells())
     text = path.read_text().replace("32x32", "33x33", 1)
     path.write_text(text)
-    rows, damaged = collect(tmp_path, "benchmark")
+    rows, damaged, _ = collect(tmp_path, "benchmark")
     assert len(rows) == 11
     assert damaged == [f"{path}: line 6 was altered, or lines after it are missing"]
 
@@ -243,7 +243,7 @@ def test_a_value_that_cannot_be_is_named_by_file_line_and_column(
 ) -> None:
     path = tmp_path / "results.csv"
     write_rows(path, [*cells()[:3], replace(cells()[3], **{column: value})])
-    rows, damaged = collect(tmp_path, "benchmark")
+    rows, damaged, _ = collect(tmp_path, "benchmark")
     assert rows == cells()[:3]
     assert len(damaged) == 1
     assert damaged[0].startswith(f"{path}: line 5: {column} ")

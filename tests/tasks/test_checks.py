@@ -230,7 +230,7 @@ def test_a_model_of_hundreds_of_calls_has_a_row_that_is_read_back(tmp_path: Path
     assert problem_of(made, "benchmark") == ""
     (tmp_path / "0").mkdir()
     write_rows(tmp_path / "0" / "results.csv", [made])
-    (found,), damaged = collect(tmp_path, "benchmark")
+    (found,), damaged, _ = collect(tmp_path, "benchmark")
     assert damaged == []
     assert {name: getattr(found, name) for name in long} == long
 
