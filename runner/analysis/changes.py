@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
-from statistics import NormalDist, fmean, median, stdev
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 from runner.analysis.comparison import (
@@ -26,21 +26,25 @@ from runner.analysis.comparison import (
     cost_of,
     objection,
 )
+from runner.analysis.operation_changes import (
+    LogTimes,
+    OperationChange,
+    names_of,
+    operation_changes,
+)
 from runner.analysis.pairs import Pairs
-from runner.analysis.spread import FEWEST, Difference, Spread, about_mean
+from runner.analysis.spread import Spread
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.config.schema import Compare
 from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, STATUSES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, SEVERAL, PairedRatio, smallest_difference, verdict_of
+from runner.stats.log_estimate import NORMAL, REACH, LogEstimate
+from runner.stats.sequential import SEVERAL, PairedRatio, smallest_difference, verdict_of
 
 GATE_ERROR = 0.01  # of all cells together
-MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
 ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
-NORMAL = NormalDist()
-REACH = NORMAL.inv_cdf(1 - ERROR / 2)  # standard deviations, of a 95 % interval to each side
 WORSE = ("timeout", "out_of_memory")  # statuses that a cell which was ok has become worse by
 NOTABLE = {
     "max_relative_error": (1e-12, 4.0),
@@ -99,8 +103,8 @@ class Change(CellKey):
     has_more_instructions: bool = False  # whether they became more by more than the gate allows
     # whether any two runs of it could have a ratio
     is_comparable: bool = field(default=True, metadata={"column": False})
-    # standard deviation of the speed-up's logarithm; None: that of its interval
-    deviation: float | None = field(default=None, metadata={"column": False})
+    # the speed-up's logarithm with its standard deviation; None: that is not known
+    estimate: LogEstimate | None = field(default=None, metadata={"column": False})
 
     @property
     def label(self) -> str:
@@ -111,6 +115,13 @@ class Change(CellKey):
 Runs = Sequence[Sequence[BenchmarkRow]]
 
 
+class Changes(NamedTuple):
+    """What two sides differ in."""
+
+    cells: list[Change]  # in the order of the later runs; those that are gone come last
+    operations: list[OperationChange]
+
+
 def changes(
     before: Runs,
     after: Runs,
@@ -119,8 +130,8 @@ def changes(
     slower_than: float,
     more_instructions: float = Compare.more_instructions,
     pairs: Pairs | None = None,
-) -> list[Change]:
-    """Each cell of either side, in the order of the later runs; those that are gone come last.
+) -> Changes:
+    """Each cell of either side, and each operation that several cells tell of.
 
     Args:
         before: the rows of each run of the earlier side.
@@ -143,13 +154,16 @@ def changes(
         sides.append((_Side.of(rows[0], but), _Side.of(rows[1], but)))
 
     # those that took no turns vary more between each other than those that did
-    spread = _spread([pair for pair, ratio in zip(sides, ratios, strict=True) if ratio is None])
+    alone = [pair for pair, ratio in zip(sides, ratios, strict=True) if ratio is None]
+    spread = Spread.between_runs([(before.logs, after.logs) for before, after in alone])
     between = _between_processes(sides, ratios)
-    found = []
+    found, of_operations = [], []
     for pair, ratio in zip(sides, ratios, strict=True):
         change = _paired(_change(*pair, spread, margin), ratio, between, margin)
         found.append(_counted(change, *pair, more_instructions))
-    return _gated(claimed_together(found), slower_than)
+        of_operations += _log_times(change, *pair, ratio, in_turn=pairs is not None)
+    operations = operation_changes(of_operations, margin, in_turn=pairs is not None)
+    return _gated(claimed_together(found), claimed_together(operations), slower_than)
 
 
 class _Side(NamedTuple):
@@ -175,28 +189,6 @@ class _Side(NamedTuple):
         known = [cost for cost in self.costs if cost.low and cost.high]
         halves = [math.log(cost.high / cost.low) / (2 * REACH) for cost in known]  # type: ignore[operator]
         return math.sqrt(fmean(half**2 for half in halves) / len(self.logs)) if halves else 0.0
-
-
-def _spread(sides: Sequence[tuple[_Side, _Side]]) -> Spread | None:
-    """What times vary by between runs; None: there are too few cells to tell."""
-    repeated = [side for side in chain.from_iterable(sides) if len(side.logs) > 1]
-    if len(repeated) >= FEWEST:
-        found = [about_mean(math.exp(side.mean), side.logs) for side in repeated]
-        return Spread.of(list(chain.from_iterable(found)))
-
-    # a difference of two runs varies by twice the variance of one; what little it is for all cells
-    # may be another process's
-    changed = [(before.mean, after.mean) for before, after in sides if before.logs and after.logs]
-    if len(changed) < FEWEST:
-        return None
-    middle = median(after - before for before, after in changed)
-    return Spread.of(
-        [
-            Difference(math.exp(before), (after - before - middle) / math.sqrt(2))
-            for before, after in changed
-        ],
-        common=min(abs(middle), MOST_IN_COMMON),
-    )
 
 
 def _change(before: _Side, after: _Side, spread: Spread | None, margin: float) -> Change:
@@ -233,15 +225,15 @@ def _change(before: _Side, after: _Side, spread: Spread | None, margin: float) -
         1 / len(before.logs) + 1 / len(after.logs)
     )
     within = math.hypot(before.deviation, after.deviation)
-    deviation = max(between, within) + spread.common / REACH
-    low, high = math.exp(speedup - REACH * deviation), math.exp(speedup + REACH * deviation)
+    estimate = LogEstimate(speedup, max(between, within) + spread.common / REACH)
     return replace(
         change,
-        low=low,
-        high=high,
-        smallest_difference=math.expm1(math.log1p(margin) + REACH * deviation),
-        adjusted_p=min(1.0, 2 * _tail(abs(speedup) - math.log1p(margin), deviation)),
-        verdict=verdict_of(low, high, margin),
+        low=estimate.low,
+        high=estimate.high,
+        smallest_difference=estimate.smallest_difference(margin),
+        adjusted_p=estimate.p_value(margin),
+        verdict=verdict_of(estimate.low, estimate.high, margin),
+        estimate=estimate,
     )
 
 
@@ -249,11 +241,13 @@ def _between_processes(
     sides: Sequence[tuple[_Side, _Side]], ratios: Sequence[PairedRatio | None]
 ) -> Spread | None:
     """What ratios of equal sides vary by from process to process; None: too few to tell."""
-    found: list[Difference] = []
-    for (before, _), ratio in zip(sides, ratios, strict=True):
-        if before.logs and ratio is not None and len(ratio.middles) > 1:
-            found += about_mean(math.exp(before.mean), list(map(math.log, ratio.middles)))
-    return Spread.of(found) if len(found) >= FEWEST else None
+    return Spread.between_processes(
+        [
+            (math.exp(before.mean), list(map(math.log, ratio.middles)))
+            for (before, _), ratio in zip(sides, ratios, strict=True)
+            if before.logs and ratio is not None
+        ]
+    )
 
 
 def _paired(
@@ -267,13 +261,37 @@ def _paired(
     if ratio is None or change.speedup is None or change.before_s is None:
         return change
     low, high = ratio.low, ratio.high
-    least = smallest_difference(ratio.value, low, high, margin)
-    said = replace(change, speedup=ratio.value, low=low, high=high, smallest_difference=least)
+    estimate = LogEstimate.of_interval(ratio.value, low, high) if low and high else None
     if between is not None and len(ratio.middles) >= SEVERAL:
         own = stdev(map(math.log, ratio.middles))
         deviation = max(own, between.at(change.before_s)) / math.sqrt(len(ratio.middles))
-        said = replace(said, deviation=deviation)
-    return replace(said, adjusted_p=ratio.p_value, verdict=verdict_of(low, high, margin))
+        estimate = LogEstimate(math.log(ratio.value), deviation)
+    return replace(
+        change,
+        speedup=ratio.value,
+        low=low,
+        high=high,
+        smallest_difference=smallest_difference(ratio.value, low, high, margin),
+        adjusted_p=ratio.p_value,
+        verdict=verdict_of(low, high, margin),
+        estimate=estimate,
+    )
+
+
+def _log_times(
+    change: Change, before: _Side, after: _Side, ratio: PairedRatio | None, *, in_turn: bool
+) -> list[LogTimes]:
+    """What a cell tells of its operation; nothing where one of its runs or processes is missing."""
+    if change.estimate is None or change.before_s is None:
+        return []
+    seconds, deviation = math.log(change.before_s), change.estimate.deviation
+    if not in_turn:
+        sides = before.logs, after.logs
+    elif ratio is not None and len(ratio.middles) >= SEVERAL:
+        sides = [seconds], [seconds - math.log(middle) for middle in ratio.middles]
+    else:
+        return []
+    return [LogTimes(names_of(change), *sides, deviation)]
 
 
 def _counted(change: Change, before: _Side, after: _Side, allowed: float) -> Change:
@@ -295,11 +313,6 @@ def _fewest(rows: Sequence[BenchmarkRow]) -> dict[str, int]:
     return {by: min(row.instructions or 0 for row in of) for by, of in of_counter.items()}
 
 
-def _tail(distance: float, deviation: float) -> float:
-    """How likely chance alone lies so far from the truth, to one side."""
-    return NORMAL.cdf(-distance / deviation) if deviation else float(distance <= 0)
-
-
 def _reason(before: _Side, after: _Side) -> str | None:
     """Why a cell's times cannot be compared."""
     for side, name in ((before, "before"), (after, "after")):
@@ -316,30 +329,31 @@ def _is_never_timed(before: Sequence[BenchmarkRow], after: Sequence[BenchmarkRow
     return bool(set.intersection(*words)) or (bool(before) and all(map(_is_wrong, before)))
 
 
-def _gated(found: list[Change], slower_than: float) -> list[Change]:
+def _gated(
+    cells: Sequence[Change], operations: Sequence[OperationChange], slower_than: float
+) -> Changes:
     """With those marked that are surely slower than allowed, all of them together at 1 %.
 
     Holm, Scandinavian Journal of Statistics 6, 1979.
     """
-    p_values = {}
-    for position, change in enumerate(found):
-        if change.speedup and (deviation := _deviation(change)) is not None:
-            beyond = -math.log(change.speedup) - math.log1p(slower_than)
-            p_values[position] = _tail(beyond, deviation)
-    ranked = sorted(p_values, key=lambda position: p_values[position])
+    estimates = [change.estimate for change in cells]
+    estimates += [change.estimate for change in operations]
+    p_values = {
+        position: estimate.p_slower(slower_than)
+        for position, estimate in enumerate(estimates)
+        if estimate is not None
+    }
+    is_slower = [False] * len(estimates)
+    ranked = sorted(p_values, key=p_values.__getitem__)
     for rank, position in enumerate(ranked):
         if p_values[position] > GATE_ERROR / (len(ranked) - rank):
             break
-        found[position] = replace(found[position], is_slower=True)
-    return found
-
-
-def _deviation(change: Change) -> float | None:
-    """The standard deviation of a speed-up's logarithm; None: it is not known."""
-    if change.deviation is not None:
-        return change.deviation
-    known = change.low and change.high
-    return math.log(change.high / change.low) / (2 * REACH) if known else None  # type: ignore[operator]
+        is_slower[position] = True
+    flags = iter(is_slower)
+    return Changes(
+        [replace(change, is_slower=next(flags)) for change in cells],
+        [replace(change, is_slower=next(flags)) for change in operations],
+    )
 
 
 def _is_wrong(row: BenchmarkRow) -> bool:
@@ -409,17 +423,15 @@ class Summary(NamedTuple):
     named_from: float | None
 
 
-def summary_of(
-    found: Sequence[Change], differences: Sequence[float], slower_than: float
-) -> Summary:
+def summary_of(found: Changes, differences: Sequence[float], slower_than: float) -> Summary:
     """What the cells say together.
 
     Args:
-        found: the changes of all cells.
+        found: the changes of all cells and operations.
         differences: relative ones, of which it is asked how many cells could have shown them.
         slower_than: the relative difference from which on a cell is named by the gate.
     """
-    both = [change for change in found if change.before_cell and change.after_cell]
+    both = [change for change in found.cells if change.before_cell and change.after_cell]
     logs = [math.log(change.speedup) for change in both if change.speedup]
     asked = [change for change in both if change.is_comparable]
     smallest = [change.smallest_difference or math.inf for change in asked]
@@ -429,15 +441,15 @@ def summary_of(
     }
     verdicts = Counter(change.verdict for change in both if change.verdict)
     mean, left_out = math.exp(fmean(logs)) if logs else None, len(both) - len(asked)
-    named_from = _named_from(asked, slower_than)
+    named_from = _named_from(asked, len(found.operations), slower_than)
     return Summary(len(both), left_out, verdicts, mean, shares, named_from)
 
 
-def _named_from(asked: Sequence[Change], slower_than: float) -> float | None:
+def _named_from(asked: Sequence[Change], operations: int, slower_than: float) -> float | None:
     """The least slowdown that would be named in enough of the cells, by Holm's first step."""
-    deviations = sorted(d for change in asked if (d := _deviation(change)) is not None)
+    deviations = sorted(change.estimate.deviation for change in asked if change.estimate)
     enough = math.ceil(ENOUGH * len(asked))
     if not 0 < enough <= len(deviations):
         return None
-    steps = NORMAL.inv_cdf(1 - GATE_ERROR / len(deviations))
+    steps = NORMAL.inv_cdf(1 - GATE_ERROR / (len(deviations) + operations))
     return math.expm1(math.log1p(slower_than) + steps * deviations[enough - 1])

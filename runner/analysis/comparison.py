@@ -19,6 +19,7 @@ from runner.stats.sequential import ERROR, PairedRatio, adjusted, smallest_diffe
 
 if TYPE_CHECKING:
     from runner.analysis.changes import Change
+    from runner.analysis.operation_changes import OperationChange
 
 _axes_of = values_of(*AXES)
 
@@ -134,7 +135,7 @@ def _explained(speedup: Speedup, margin: float) -> Speedup:
     return replace(speedup, reason=UNCLEAR[why])
 
 
-Claim = TypeVar("Claim", "Speedup", "Change")
+Claim = TypeVar("Claim", "Speedup", "Change", "OperationChange")
 
 
 def claimed_together(found: list[Claim]) -> list[Claim]:

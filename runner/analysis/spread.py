@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ USUAL = NormalDist().inv_cdf(0.75)  # standard deviations, beyond which is half 
 CLEARLY = 1.5  # times what is usual: short calls vary more than others
 HALVINGS = 40
 CAUTION = 2.0  # standard errors of a deviation's estimate that are added to it
+MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
 
 
 class Difference(NamedTuple):
@@ -41,6 +43,35 @@ class Spread:
     relative: float  # of a long call
     seconds: float  # of any call
     common: float = 0.0  # what all cells may differ by together, as from one day to the next
+
+    @classmethod
+    def between_runs(
+        cls, sides: Sequence[tuple[Sequence[float], Sequence[float]]]
+    ) -> Spread | None:
+        """That of cells whose log times are given, before and after; None: too few to tell."""
+        repeated = [logs for logs in chain.from_iterable(sides) if len(logs) > 1]
+        if len(repeated) >= FEWEST:
+            found = [about_mean(math.exp(fmean(logs)), logs) for logs in repeated]
+            return cls.of(list(chain.from_iterable(found)))
+
+        # a difference of two runs varies by twice the variance of one; what little it is for all
+        # cells may be another process's
+        changed = [(fmean(before), fmean(after)) for before, after in sides if before and after]
+        if len(changed) < FEWEST:
+            return None
+        middle = median(after - before for before, after in changed)
+        differences = [
+            Difference(math.exp(before), (after - before - middle) / math.sqrt(2))
+            for before, after in changed
+        ]
+        return cls.of(differences, common=min(abs(middle), MOST_IN_COMMON))
+
+    @classmethod
+    def between_processes(cls, ratios: Sequence[tuple[float, Sequence[float]]]) -> Spread | None:
+        """That of log ratios, for each cell the seconds of a call and those of its processes."""
+        found = [about_mean(seconds, logs) for seconds, logs in ratios if len(logs) > 1]
+        differences = list(chain.from_iterable(found))
+        return cls.of(differences) if len(differences) >= FEWEST else None
 
     @classmethod
     def of(cls, differences: Sequence[Difference], common: float = 0.0) -> Spread:

@@ -16,6 +16,7 @@ from runner.analysis.changes import Change
 from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
+from runner.analysis.operation_changes import OperationChange
 from runner.config.axes import AXES
 from runner.files import CONF
 from runner.rows.columns import columns_in
@@ -63,6 +64,8 @@ def tables() -> Mapping[str, Any]:
     rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
     compared = {"speedup.csv": Speedup, "crossover.csv": Crossover}
     compared |= {"compare.csv": Change, "ab.csv": Change, "bill.csv": Charge}
+    of_operations = ("compare_operations.csv", "ab_operations.csv")
+    compared |= dict.fromkeys(of_operations, OperationChange)
     visits = {PAIRS_FILE: PairVisit, ROUNDS_FILE: PairVisit}
     return {**rows, **compared, **visits, SAMPLES_FILE: Sample, SHARES_FILE: Share}
 

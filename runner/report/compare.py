@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import eq
+from operator import attrgetter, eq
 from pathlib import Path
 from typing import Any
 
 from runner.analysis.changes import ENOUGH, Change, Runs, Summary, changes, key_of, summary_of
+from runner.analysis.operation_changes import OperationChange
 from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES
 from runner.config.schema import Compare, Report
@@ -22,10 +23,10 @@ from runner.report.conclude import Run, exit_code, load_run
 from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
 from runner.report.page.facts import flatten
-from runner.report.page.listing import change_listing
+from runner.report.page.listing import change_listing, table_listing
 from runner.report.page.page import page_of
 from runner.report.summary import shown_path
-from runner.report.tables import by_importance, changes_table, print_table
+from runner.report.tables import by_importance, changes_table, operations_table, print_table
 from runner.rows.csv_store import write_records
 from runner.rows.rows import BenchmarkRow
 from runner.units import counted, digits
@@ -49,6 +50,7 @@ class Comparison:
 
     changes: Sequence[Change]  # a line of ``compare.csv`` for each cell
     ordered: Sequence[Change]  # the same, what fails the gate first
+    operations: Sequence[OperationChange]  # those of which several cells tell, the slowest first
     summary: Summary  # what they say together
     environments: Sequence[str]  # a line for each thing that is not the same in both environments
     across: bool  # whether the sides were measured on different machines
@@ -64,6 +66,11 @@ class Comparison:
         return [change for change in self.ordered if change.is_slower]
 
     @property
+    def slower_operations(self) -> list[OperationChange]:
+        """The operations that are surely slower than the gate allows, over all their cells."""
+        return [operation for operation in self.operations if operation.is_slower]
+
+    @property
     def wrong(self) -> list[Change]:
         """The cells that fail now and did not before."""
         return [change for change in self.ordered if change.became_wrong]
@@ -74,9 +81,9 @@ class Comparison:
         return [change for change in self.ordered if change.has_more_instructions]
 
     @property
-    def failing(self) -> list[Change]:
-        """All these cells, each once."""
-        return list(dict.fromkeys([*self.slower, *self.wrong, *self.more]))
+    def fails(self) -> bool:
+        """Whether the gate finds anything."""
+        return any((self.slower, self.slower_operations, self.wrong, self.more))
 
     @property
     def can_see(self) -> bool:
@@ -121,16 +128,21 @@ def compare_runs(
     if table.exists():
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
     write_records(table, found.changes, durable=True)
+    if found.operations:
+        of_operations = table.with_name(f"{table.stem}_operations.csv")
+        write_records(of_operations, found.operations, durable=True)
     write_atomically(table.with_suffix(".md"), _comment(sides, found, notes, words))
     write_atomically(table.with_suffix(".html"), _page(sides, found, words))
 
     # the terminal speaks English, whatever the language of the files
     if not quiet:
         print_table(changes_table(found.ordered))
+        if found.operations:
+            print_table(operations_table(found.operations), titled=True)
     for note in _all_notes(found, ENGLISH):
         print(printable(note))
     print(f"{counted(len(found.changes), 'cell')} in {shown_path(table)}", flush=True)
-    if found.failing:
+    if found.fails:
         return SLOWER
     if found.failed:
         return 1
@@ -168,8 +180,9 @@ def comparison_of(
         remedy = "report.compare_across_nodes=true compares them all the same"
         raise ConfigError(f"the runs are of different machines ({', '.join(machines)}); {remedy}")
     return Comparison(
-        found,
-        by_importance(found),
+        found.cells,
+        by_importance(found.cells),
+        sorted(found.operations, key=attrgetter("speedup")),
         summary,
         environment_changes(before[-1].environment, after[-1].environment),
         len(machines) > 1,
@@ -245,27 +258,37 @@ def environment_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     ]
 
 
-Note = tuple[str, str, Sequence[Change]]
-"""A sentence, with its tone and the cells that it is of."""
+@dataclass(frozen=True)
+class Note:
+    """What the gate says of some cells, or operations."""
+
+    tone: str
+    text: str
+    count: int = 0  # how many of them
+    cells: Sequence[Change] = ()
 
 
 def _gate_notes(found: Comparison, words: Words) -> list[Note]:
     """What the gate says, the most important first."""
+    notes = []
+    if operations := [operation.label for operation in found.slower_operations]:
+        named = ", ".join(first_of(operations, NAMED_AT_MOST, words))
+        text = _said(found, words, "slower_operations", cells=named)
+        notes.append(Note("wrong", text, len(operations)))
     kinds = {"slower": found.slower, "wrong": found.wrong, "more_instructions": found.more}
-    notes: list[Note] = [
-        ("wrong", _said(found, words, key, cells=_named(of_kind, words)), of_kind)
-        for key, of_kind in kinds.items()
-        if of_kind
-    ]
+    for key, cells in kinds.items():
+        if cells:
+            text = _said(found, words, key, cells=_named(cells, words))
+            notes.append(Note("wrong", text, len(cells), cells))
     if not found.can_see:
-        notes.append(("unclear", _said(found, words, "blind"), []))
-    elif not found.slower:
-        notes.append(("right", _said(found, words, "nothing"), []))
+        notes.append(Note("unclear", _said(found, words, "blind")))
+    elif not found.slower and not found.slower_operations:
+        notes.append(Note("right", _said(found, words, "nothing")))
     return notes
 
 
 def _all_notes(found: Comparison, words: Words) -> list[str]:
-    return [*(text for _, text, _ in _gate_notes(found, words)), *_notes(found, words)]
+    return [*(note.text for note in _gate_notes(found, words)), *_notes(found, words)]
 
 
 def _notes(found: Comparison, words: Words) -> list[str]:
@@ -313,9 +336,9 @@ def _named(found: Sequence[Change], words: Words) -> str:
 def _findings(found: Comparison, words: Words) -> list[FindingText]:
     """What the gate says, and the mean of all changes, as the page's large numbers."""
     findings = []
-    for tone, text, changed in _gate_notes(found, words):
-        cells = [change.after_cell for change in changed[:NAMED_AT_MOST] if change.after_cell]
-        findings.append(FindingText(tone, str(len(changed)), "", text, cells))
+    for note in _gate_notes(found, words):
+        cells = [change.after_cell for change in note.cells[:NAMED_AT_MOST] if change.after_cell]
+        findings.append(FindingText(note.tone, str(note.count), "", note.text, cells))
     if found.summary.geometric_mean is not None:
         ratio = ratio_text(found.summary.geometric_mean, words)
         findings.append(FindingText("", ratio, "", _said(found, words, "mean_of")))
@@ -327,6 +350,8 @@ def _comment(sides: str, found: Comparison, notes: Sequence[str], words: Words) 
     words = {**words, "notes": words["compare_notes"]}
     for most in LINES_OF_COMMENT:
         lines = [f"# {printable(sides)}", "", *note_lines(notes, words)]
+        if found.operations:
+            lines += table_lines(operations_table(found.operations, most), words)
         lines += table_lines(changes_table(found.ordered, most), words)
         if len(text := "\n".join(lines)) <= LONGEST_COMMENT:
             break
@@ -334,11 +359,14 @@ def _comment(sides: str, found: Comparison, notes: Sequence[str], words: Words) 
 
 
 def _page(sides: str, found: Comparison, words: Words) -> str:
+    of_operations = []
+    if found.operations:
+        of_operations.append(table_listing(operations_table(found.operations), words))
     return page_of(
         rows=_benchmarks(found.last),
         environment=found.last.environment,
         found=[(sides, _findings(found, words))],
         notes=_notes(found, words),
-        listings=[change_listing(found.ordered, words, found.file)],
+        listings=[*of_operations, change_listing(found.ordered, words, found.file)],
         words={**words, "notes": words["compare_notes"]},
     )

@@ -21,6 +21,7 @@ from runner.analysis.changes import Change
 from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup, cost_of, is_disturbed, objection
 from runner.analysis.crossover import Crossover
+from runner.analysis.operation_changes import OperationChange
 from runner.config.axes import COMPARED, FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
 from runner.errors import printable
@@ -275,6 +276,18 @@ def changes_table(changes: Sequence[Change], most: int = MOST_IN_FILE) -> Table:
     return Table("Changes", (*header, "changed"), lines, len(NAMED) + len(further), more)
 
 
+def operations_table(operations: Sequence[OperationChange], most: int = MOST_IN_FILE) -> Table:
+    """A line for each operation of two runs: the mean speed-up of its cells."""
+    lines, tones = [], []
+    for of in operations[:most]:
+        seen_from = f"{digits(100 * of.smallest_difference, 2)} %"
+        lines.append((*(name or "" for name in of.names), str(of.cells), _ratio(of), seen_from, of.verdict))
+        tones.append(of.verdict)
+    header = ("operation", "impl", "device", "cells", "speed-up", "seen from", "verdict")
+    more = len(operations) - len(lines)
+    return condensed(Table("Operations", header, lines, 3, more, tuple(tones)))
+
+
 def _head(key: str) -> str:
     return "operation" if key == "op" else key
 
@@ -495,7 +508,7 @@ def _wins_from(crossing: Crossover, words: Words) -> str:
     return said(words, f"say_{unit}", count=where) + latest
 
 
-def _ratio(speedup: Speedup | Change | Charge | None) -> str:
+def _ratio(speedup: Speedup | Change | OperationChange | Charge | None) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
     if speedup is None or speedup.speedup is None:
         return ""

@@ -18,7 +18,8 @@ from runner.files import bounded_text
 GRID = "grid"  # the name of our sweeper
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
-    *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "ab.csv", "profile.csv"),
+    *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "profile.csv"),
+    *("ab.csv", "ab_operations.csv"),
 )
 """What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 

@@ -5,12 +5,16 @@ from random import Random
 
 import pytest
 
-from runner.analysis.changes import changes, summary_of, what_changed
+from runner.analysis.changes import Change, Runs, changes, summary_of, what_changed
 from runner.analysis.pairs import Pairs
 from runner.rows.rows import BenchmarkRow, PairVisit
 from tests.support.factories import row
 
 SETTINGS = {"margin": 0.01, "slower_than": 0.05}
+
+
+def cells_of(before: Runs, after: Runs, pairs: Pairs | None = None) -> list[Change]:
+    return changes(before, after, **SETTINGS, pairs=pairs).cells
 
 
 def a_run(
@@ -33,7 +37,7 @@ def test_two_runs_of_the_same_raise_no_alarm(runs: int, spread: float) -> None:
     for seed in range(20):
         random = Random(seed)
         before, after = ([a_run(random, spread) for _ in range(runs)] for _ in range(2))
-        found = changes(before, after, **SETTINGS)
+        found = cells_of(before, after)
         alarms += sum(change.is_slower for change in found)
         claims += sum(change.verdict in ("faster", "slower") for change in found)
         held += sum((change.low or 9) <= 1 <= (change.high or 0) for change in found)
@@ -48,9 +52,7 @@ def test_what_takes_a_third_longer_is_found_by_the_gate() -> None:
     for seed in range(20):
         random = Random(seed)
         before, after = a_run(random, 0.02), a_run(random, 0.02, slower={5: 4 / 3})
-        found = [
-            change.size for change in changes([before], [after], **SETTINGS) if change.is_slower
-        ]
+        found = [change.size for change in cells_of([before], [after]) if change.is_slower]
         assert set(found) <= {"13x8"}
         named += len(found)
     assert named >= 19
@@ -61,7 +63,7 @@ def test_that_all_became_slower_is_seen_too() -> None:
     before = a_run(random, 0.005)
     after = a_run(random, 0.005, slower=dict.fromkeys(range(60), 1.2))
     found = changes([before], [after], **SETTINGS)
-    assert all(change.is_slower for change in found)
+    assert all(change.is_slower for change in found.cells)
     summary = summary_of(found, [0.05], 0.05)
     assert summary.geometric_mean == pytest.approx(1 / 1.2, rel=0.01)
 
@@ -70,10 +72,10 @@ def test_what_little_all_have_in_common_may_be_the_process() -> None:
     random = Random(0)
     before = a_run(random, 0.002)
     after = a_run(random, 0.002, slower=dict.fromkeys(range(60), 1.03) | {7: 1.2})
-    found = changes([before], [after], **SETTINGS)
+    found = cells_of([before], [after])
     assert [change.size for change in found if change.verdict == "slower"] == ["15x8"]
     assert [change.size for change in found if change.is_slower] == ["15x8"]
-    often = changes([before] * 2, [after] * 2, **SETTINGS)
+    often = cells_of([before] * 2, [after] * 2)
     assert all(change.verdict == "slower" for change in often)
 
 
@@ -89,28 +91,29 @@ def test_short_calls_that_vary_more_raise_no_alarm_and_hide_nothing_of_long_ones
             ]
             for _ in range(2)
         )
-        found = changes([one], [other], **SETTINGS)
+        found = cells_of([one], [other])
         alarms += sum(change.is_slower for change in found)
         claims += sum(change.verdict in ("faster", "slower") for change in found)
         other[19] = replace(other[19], median_s=1.1 * (other[19].median_s or 0.0))
-        named += changes([one], [other], **SETTINGS)[19].is_slower
+        named += cells_of([one], [other])[19].is_slower
     assert (alarms, claims <= 3, named) == (0, True, 10)
 
 
 def test_of_few_cells_nothing_is_said_but_their_ratios() -> None:
     before, after = a_run(Random(1), 0.0, 5), a_run(Random(2), 0.0, 5, {2: 2.0})
     found = changes([before], [after], **SETTINGS)
-    assert [change.verdict for change in found] == ["unclear"] * 5
-    assert found[2].speedup == pytest.approx(0.5)
-    assert not any(change.low or change.smallest_difference or change.is_slower for change in found)
+    cells = found.cells
+    assert [change.verdict for change in cells] == ["unclear"] * 5
+    assert cells[2].speedup == pytest.approx(0.5)
+    assert not any(change.low or change.smallest_difference or change.is_slower for change in cells)
     assert summary_of(found, [0.05], 0.05).could_show == {0.05: 0.0}
 
 
 def test_several_runs_a_side_show_less_than_one() -> None:
     random = Random(3)
-    once = changes([a_run(random, 0.05)], [a_run(random, 0.05)], **SETTINGS)
-    often = changes(
-        [a_run(random, 0.05) for _ in range(8)], [a_run(random, 0.05) for _ in range(8)], **SETTINGS
+    once = cells_of([a_run(random, 0.05)], [a_run(random, 0.05)])
+    often = cells_of(
+        [a_run(random, 0.05) for _ in range(8)], [a_run(random, 0.05) for _ in range(8)]
     )
     (least, *_), (far_less, *_) = (
         [change.smallest_difference or 9 for change in found] for found in (once, often)
@@ -121,7 +124,7 @@ def test_several_runs_a_side_show_less_than_one() -> None:
 def test_what_only_one_side_has_or_nobody_can_trust_is_not_compared() -> None:
     before, after = a_run(Random(4), 0.01, 30), a_run(Random(5), 0.01, 31)[1:]
     after[0] = replace(after[0], flags=("contended",))
-    found = {change.size: change for change in changes([before], [after], **SETTINGS)}
+    found = {change.size: change for change in cells_of([before], [after])}
     assert found["8x8"].reason == "it was not measured after"
     assert found["38x8"].reason == "it was not measured before"
     assert found["9x8"].reason == "after: the machine was busy with something else"
@@ -150,7 +153,7 @@ def test_what_else_changed_is_said(after: dict, is_wrong: bool, said: str) -> No
     known = {"gradient": "pass", "max_relative_error": 1e-7, "saved_bytes": 1024}
     known |= {"aten_calls": '{"mm": 1}', "page_faults": 2, "kernels": '[["gemm", 1.0, 2e-6]]'}
     before = row("cpu", 1e-3, **known, peak_memory_bytes=2**26)
-    (found,) = changes([[before]], [[replace(before, **after)]], **SETTINGS)
+    (found,) = cells_of([[before]], [[replace(before, **after)]])
     assert (found.changed or "").startswith(said)
     assert found.became_wrong is is_wrong
     assert not what_changed(before, replace(before, max_relative_error=2e-7))
@@ -165,10 +168,10 @@ def counted(by: str, count: int) -> BenchmarkRow:
 def test_counts_are_compared_with_those_of_the_same_counter() -> None:
     perf, valgrind = counted("perf", 1_000), counted("callgrind", 700)
     for before in ([perf, valgrind], [valgrind, perf]):
-        (found,) = changes([[old] for old in before], [[counted("perf", 1_100)]], **SETTINGS)
+        (found,) = cells_of([[old] for old in before], [[counted("perf", 1_100)]])
         assert (found.before_instructions, found.after_instructions) == (1_000, 1_100)
         assert found.has_more_instructions and found.instructions_ratio == pytest.approx(1.1)
-    (found,) = changes([[perf]], [[valgrind]], **SETTINGS)
+    (found,) = cells_of([[perf]], [[valgrind]])
     assert (found.before_instructions, found.after_instructions) == (1_000, 700)
     assert found.instructions_ratio is None and not found.has_more_instructions
     assert found.changed == "instructions_by perf to callgrind"
@@ -176,7 +179,7 @@ def test_counts_are_compared_with_those_of_the_same_counter() -> None:
 
 def test_what_failed_before_did_not_become_wrong() -> None:
     failed = row("cpu", None, status="crashed")
-    (found,) = changes([[failed]], [[failed]], **SETTINGS)
+    (found,) = cells_of([[failed]], [[failed]])
     assert not found.became_wrong and found.changed is None
 
 
@@ -196,9 +199,9 @@ def visits_of(random: Random, rows: list[BenchmarkRow], slower: dict[int, float]
 def test_cells_taken_in_turn_have_the_interval_of_their_visits_on_a_busy_machine() -> None:
     random = Random(0)
     before, after = ([replace(r, flags=("contended",)) for r in a_run(random, 0.3)] for _ in "ab")
-    assert not any(change.speedup for change in changes([before], [after], **SETTINGS))
+    assert not any(change.speedup for change in cells_of([before], [after]))
     pairs = visits_of(random, before, {5: 1.1})
-    found = changes([before], [after], **SETTINGS, pairs=pairs)
+    found = cells_of([before], [after], pairs=pairs)
     assert [change.size for change in found if change.is_slower] == ["13x8"]
     assert found[5].verdict == "slower" and found[5].speedup == pytest.approx(1 / 1.1, rel=0.02)
     held = sum((change.low or 9) <= 1 <= (change.high or 0) for change in found)
@@ -216,7 +219,7 @@ def test_in_two_environments_a_cell_that_took_no_turns_has_no_verdict() -> None:
     before, after = a_run(random, 0.003), a_run(random, 0.003, slower={5: 2.0, 6: 2.0})
     after[6] = replace(after[6], flags=("slow_machine",))
     pairs = visits_of(random, [row for row in before if row not in before[5:7]], {})
-    found = changes([before], [after], **SETTINGS, pairs=pairs)
+    found = cells_of([before], [after], pairs=pairs)
     assert (found[5].verdict, found[5].low) == ("unclear", None)
     assert found[6].speedup is None and "slow" in (found[6].reason or "")
     assert not any(change.is_slower for change in found)
@@ -224,19 +227,19 @@ def test_in_two_environments_a_cell_that_took_no_turns_has_no_verdict() -> None:
 
 def test_what_is_wrong_in_one_of_several_runs_became_wrong() -> None:
     right, wrong = row("cpu", 1e-3), row("cpu", 1e-3, flags=("wrong_values",))
-    (found,) = changes([[right]], [[right], [wrong]], **SETTINGS)
+    (found,) = cells_of([[right]], [[right], [wrong]])
     assert found.became_wrong and found.changed == "flagged wrong_values"
-    (found,) = changes([[right], [wrong]], [[right], [wrong]], **SETTINGS)
+    (found,) = cells_of([[right], [wrong]], [[right], [wrong]])
     assert not found.became_wrong
 
 
 def test_sides_that_leave_threads_to_torch_are_of_one_cell_whatever_these_are() -> None:
     random = Random(0)
     before, after = ([replace(r, threads=n) for r in a_run(random, 0.3)] for n in (2, 1))
-    found = changes([before], [after], **SETTINGS, pairs=visits_of(random, before, {}))
+    found = cells_of([before], [after], pairs=visits_of(random, before, {}))
     assert len(found) == 60 and all(change.speedup for change in found)
     assert {change.changed for change in found} == {"threads 2 to 1"}
-    assert len(changes([before], [after], **SETTINGS)) == 120  # of two commands
+    assert len(cells_of([before], [after])) == 120  # of two commands
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_a_cell_is_named_from_the_slowdown_on_that_is_said() -> None:
     assert least is not None and 0.05 < least < 0.4
     for slowdown, is_named in ((0.98 * least, False), (1.02 * least, True)):
         after[5] = replace(after[5], median_s=(1 + slowdown) * (before[5].median_s or 0.0))
-        (change,) = changes([before], [after], **SETTINGS)[5:6]
+        (change,) = cells_of([before], [after])[5:6]
         assert change.is_slower is is_named
 
 
@@ -296,7 +299,7 @@ def test_what_processes_differ_by_raises_no_alarm_of_environments_and_hides_no_s
                     took_s = seconds * ratio * (1 + random.gauss(0, 0.003))
                     times = (seconds, took_s, process)
                     visits.append(PairVisit(row_of.cell, row_of.cell, n, *places, *times))
-        found = changes([rows], [rows], **SETTINGS, pairs=Pairs(visits))
+        found = cells_of([rows], [rows], pairs=Pairs(visits))
         slower = {position for position, change in enumerate(found) if change.is_slower}
         alarms += len(slower - {19})
         named += 19 in slower

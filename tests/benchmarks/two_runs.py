@@ -35,7 +35,7 @@ from random import Random
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from runner.analysis.changes import Change, changes, summary_of  # noqa: E402
+from runner.analysis.changes import Changes, changes, summary_of  # noqa: E402
 from runner.analysis.pairs import Pairs  # noqa: E402
 from runner.config.schema import Report  # noqa: E402
 from runner.report.conclude import Run, load_run  # noqa: E402
@@ -99,11 +99,13 @@ def _in_turn(options: argparse.Namespace) -> None:
         seconds = time.monotonic() - begun
         with (work / "out" / "ab.csv").open(newline="") as file:
             lines = list(csv.DictReader(file))
-        alarms = [line for line in lines if line["is_slower"] == "True"]
+        found = _changes_of(work / "out", options.slower_than)
+        alarms = [change.label for change in chain(*found) if change.is_slower]
         verdicts = Counter(line["verdict"] for line in lines)
-        print(f"exit code {code}; {len(alarms)} alarms in {len(lines)} cells, {dict(verdicts)}")
+        print(f"exit code {code}; alarms in {len(lines)} cells and in {len(found.operations)} ")
+        print(f"operations: {alarms}; verdicts {dict(verdicts)}")
         print(f"{seconds:.0f} s, {seconds / len(lines):.2f} s a cell")
-        _print_shares(_changes_of(work / "out", options.slower_than))
+        _print_shares(found)
 
 
 def _found(options: argparse.Namespace) -> None:
@@ -127,7 +129,7 @@ def _found(options: argparse.Namespace) -> None:
             slower_than=options.slower_than,
             pairs=Pairs(drawn),
         )
-        alarms = {change.op for change in found if change.is_slower}
+        alarms = {change.op for change in chain(*found) if change.is_slower}
         named += slower in alarms
         clean += not alarms - {slower}
         print(f"{number + 1}: {slower}, named {named}, nothing else {clean}", file=sys.stderr)
@@ -148,17 +150,17 @@ def _saved(options: argparse.Namespace) -> None:
     alarms = cells = named = 0
     for earlier, later in pairwise(runs):
         found = _compared(earlier, later, options.slower_than)
-        alarms += sum(change.is_slower for change in found)
-        cells += len(found)
+        alarms += sum(change.is_slower for change in chain(*found))
+        cells += len(found.cells)
         for op in OPERATIONS:
             again = _compared(earlier, later, options.slower_than, slower=op)
-            named += any(change.is_slower and change.op == op for change in again)
+            named += any(change.is_slower and change.op == op for change in chain(*again))
         _print_shares(found)
     tried = len(OPERATIONS) * (options.runs - 1)
     print(f"{alarms} alarms in {cells} cells; a third more work named in {named} of {tried}")
 
 
-def _compared(earlier: Run, later: Run, slower_than: float, slower: str = "") -> list[Change]:
+def _compared(earlier: Run, later: Run, slower_than: float, slower: str = "") -> Changes:
     """The changes, with an operation that does a third more work in the later run."""
     rows = [
         replace(row, median_s=row.median_s * 4 / 3) if row.op == slower and row.median_s else row
@@ -167,7 +169,7 @@ def _compared(earlier: Run, later: Run, slower_than: float, slower: str = "") ->
     return changes([_rows(earlier)], [rows], margin=Report.same_within, slower_than=slower_than)
 
 
-def _changes_of(root: Path, slower_than: float) -> list[Change]:
+def _changes_of(root: Path, slower_than: float) -> Changes:
     old, new = load_run(root / "a"), load_run(root)
     margin = Report.same_within
     return changes(
@@ -175,7 +177,7 @@ def _changes_of(root: Path, slower_than: float) -> list[Change]:
     )
 
 
-def _print_shares(found: Sequence[Change]) -> None:
+def _print_shares(found: Changes) -> None:
     summary = summary_of(found, SHOWN, SLOWER_THAN)
     shares = [f"{least:.0%}: {share:.1%}" for least, share in summary.could_show.items()]
     print(f"could have shown {', '.join(shares)}; named from {summary.named_from} on in 90 %")

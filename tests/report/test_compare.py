@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ import pytest
 
 from runner.rows.csv_store import write_rows
 from tests.analysis.test_changes import a_run
+from tests.analysis.test_operation_changes import runs_of
 from tests.conftest import ROOT
 from tests.support.commands import answers
 
@@ -27,9 +29,11 @@ def saved(folder: Path, slower: dict[int, float] | None = None, seed: int = 0, *
     return folder
 
 
-def compared(base: Path, *words: str) -> tuple[int, str]:
+def compared(
+    base: Path, *words: str, sides: Sequence[str] = ("run=new", "against=old")
+) -> tuple[int, str]:
     """The exit code, and what was printed."""
-    command = ["job=compare", "run=new", "against=old", "hydra.run.dir=out", *words]
+    command = ["job=compare", *sides, "hydra.run.dir=out", *words]
     (answer,) = answers(base, [command], heavy=True)
     return answer.code, answer.stdout + answer.stderr
 
@@ -76,6 +80,34 @@ def test_the_gate(slower: dict[int, float], words: list[str], code: int, tmp_pat
     links = re.findall(r'href="#([^"]*)" aria-label="\[', page)
     assert len(links) == (code == 3) and all(f'id="{link}"' in page for link in links)
     assert "## What changed" in text and "the gate names what was measured as" in text
+
+
+def test_an_operation_whose_cells_are_together_slower_is_named(tmp_path: Path) -> None:
+    """Each of its cells alone is too little to be sure of."""
+    names = {"old": ["old1", "old2", "old3"], "new": ["new1", "new2", "new3"]}
+    for seed, (side, folders) in enumerate(names.items()):
+        runs = runs_of(Random(seed), 3, *(("op7", 0.12) if side == "new" else ()))
+        for folder, rows in zip(folders, runs, strict=True):
+            write_rows(saved(tmp_path / folder) / "results.csv", rows)
+    sides = ["run=[new1,new2,new3]", "against=[old1,old2,old3]"]
+    code, said = compared(tmp_path, sides=sides)
+    assert code == 3, said
+    cells = pd.read_csv(tmp_path / "out" / "compare.csv")
+    operations = pd.read_csv(tmp_path / "out" / "compare_operations.csv").set_index("op")
+    assert not cells["is_slower"].any()
+    assert list(operations.index[operations["is_slower"]]) == ["op7"]
+    slowest = operations.loc["op7"]
+    assert slowest["cells"] == 6 and slowest["low"] <= 1 / 1.12 <= slowest["high"]
+    assert slowest["verdict"] == "slower" and len(operations) == 20
+
+    # in all that is read, the slowest first
+    sentence = "slower by more than 5 % over all its cells: op7 cpu"
+    texts = {end: (tmp_path / "out" / f"compare.{end}").read_text() for end in ("md", "html")}
+    assert all(sentence in text for text in (said, *texts.values()))
+    assert "nothing is surely" not in said
+    assert large_number(tmp_path)[:2] == ("wrong", "1")
+    section = texts["md"].partition("## Operations")[2]
+    assert re.findall(r"^\| (op\d+) ", section, re.MULTILINE)[:1] == ["op7"]
 
 
 @pytest.mark.parametrize(
