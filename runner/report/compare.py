@@ -23,7 +23,7 @@ from runner.report.conclude import Run, exit_code, load_run
 from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
 from runner.report.page.facts import flatten
-from runner.report.page.listing import change_listing, table_listing
+from runner.report.page.listing import change_listing, operation_listing
 from runner.report.page.page import page_of
 from runner.report.summary import shown_path
 from runner.report.tables import by_importance, changes_table, operations_table, print_table
@@ -129,8 +129,7 @@ def compare_runs(
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
     write_records(table, found.changes, durable=True)
     if found.operations:
-        of_operations = table.with_name(f"{table.stem}_operations.csv")
-        write_records(of_operations, found.operations, durable=True)
+        write_records(into / of_operations(table.name), found.operations, durable=True)
     write_atomically(table.with_suffix(".md"), _comment(sides, found, notes, words))
     write_atomically(table.with_suffix(".html"), _page(sides, found, words))
 
@@ -192,6 +191,11 @@ def comparison_of(
         last=after[-1],
         file=file,
     )
+
+
+def of_operations(file: str) -> str:
+    """The name of the table of operations that stands beside that of cells."""
+    return file.replace(".csv", "_operations.csv")
 
 
 def _refuse_repeated(folders: Sequence[str]) -> None:
@@ -271,18 +275,21 @@ class Note:
 def _gate_notes(found: Comparison, words: Words) -> list[Note]:
     """What the gate says, the most important first."""
     notes = []
-    if operations := [operation.label for operation in found.slower_operations]:
-        named = ", ".join(first_of(operations, NAMED_AT_MOST, words))
-        text = _said(found, words, "slower_operations", cells=named)
+    if operations := found.slower_operations:
+        said = [f"{of.label} ({ratio_text(of.speedup, words)})" for of in operations]
+        named = ", ".join(first_of(said, NAMED_AT_MOST, words))
+        text = _said(found, words, "slower_operations", operations=named)
         notes.append(Note("wrong", text, len(operations)))
     kinds = {"slower": found.slower, "wrong": found.wrong, "more_instructions": found.more}
     for key, cells in kinds.items():
         if cells:
             text = _said(found, words, key, cells=_named(cells, words))
             notes.append(Note("wrong", text, len(cells), cells))
+    is_slower = bool(found.slower or found.slower_operations)
     if not found.can_see:
-        notes.append(Note("unclear", _said(found, words, "blind")))
-    elif not found.slower and not found.slower_operations:
+        rest = words["compare_else"] if is_slower else ""
+        notes.append(Note("unclear", _said(found, words, "blind", rest=rest)))
+    elif not is_slower:
         notes.append(Note("right", _said(found, words, "nothing")))
     return notes
 
@@ -359,14 +366,14 @@ def _comment(sides: str, found: Comparison, notes: Sequence[str], words: Words) 
 
 
 def _page(sides: str, found: Comparison, words: Words) -> str:
-    of_operations = []
+    listings = [change_listing(found.ordered, words, found.file)]
     if found.operations:
-        of_operations.append(table_listing(operations_table(found.operations), words))
+        listings.insert(0, operation_listing(found.operations, words, of_operations(found.file)))
     return page_of(
         rows=_benchmarks(found.last),
         environment=found.last.environment,
         found=[(sides, _findings(found, words))],
         notes=_notes(found, words),
-        listings=[*of_operations, change_listing(found.ordered, words, found.file)],
+        listings=listings,
         words={**words, "notes": words["compare_notes"]},
     )

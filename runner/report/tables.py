@@ -281,7 +281,9 @@ def operations_table(operations: Sequence[OperationChange], most: int = MOST_IN_
     lines, tones = [], []
     for of in operations[:most]:
         seen_from = f"{digits(100 * of.smallest_difference, 2)} %"
-        lines.append((*(name or "" for name in of.names), str(of.cells), _ratio(of), seen_from, of.verdict))
+        lines.append(
+            (*(name or "" for name in of.names), str(of.cells), _ratio(of), seen_from, of.verdict)
+        )
         tones.append(of.verdict)
     header = ("operation", "impl", "device", "cells", "speed-up", "seen from", "verdict")
     more = len(operations) - len(lines)

@@ -101,7 +101,7 @@ def test_an_operation_whose_cells_are_together_slower_is_named(tmp_path: Path) -
     assert slowest["verdict"] == "slower" and len(operations) == 20
 
     # in all that is read, the slowest first
-    sentence = "slower by more than 5 % over all its cells: op7 cpu"
+    sentence = "slower by more than 5 % over all its cells: op7 cpu (0.8"
     texts = {end: (tmp_path / "out" / f"compare.{end}").read_text() for end in ("md", "html")}
     assert all(sentence in text for text in (said, *texts.values()))
     assert "nothing is surely" not in said

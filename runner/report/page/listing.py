@@ -12,6 +12,7 @@ from runner.analysis.analysis import Analysis
 from runner.analysis.changes import Change
 from runner.analysis.comparison import UNCLEAR, Speedup, is_disturbed
 from runner.analysis.findings import is_its_own_reference
+from runner.analysis.operation_changes import OperationChange
 from runner.config.axes import FURTHER, NAMED
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
@@ -137,6 +138,20 @@ def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listin
     return _listing("changes", words["table_changes"], columns, changes, file=file, ids=ids)
 
 
+def operation_listing(operations: Sequence[OperationChange], words: Words, file: str) -> Listing:
+    """Each operation of two runs: the mean speed-up of its cells."""
+    named = ["op", *varying(operations, ["impl", "device"])]
+    columns: list[Column[OperationChange]] = [
+        *_named(named, words),
+        Column(words["table_cells"], "number", lambda of: Entry(str(of.cells), of.cells)),
+        Column(words["speedup"], "number", lambda of: _ratio(of, words)),
+        Column(words["interval"], "number", lambda of: _ends(of, words)),
+        Column(words["smallest_difference"], "number", lambda of: _seen(of, words)),
+        Column(words["verdict"], "name", lambda of: _verdict(of, words)),
+    ]
+    return _listing("operations", words["table_operations"], columns, operations, file=file)
+
+
 def row_listing(
     rows: Sequence[BenchmarkRow],
     distinguishing: Sequence[str],
@@ -231,23 +246,23 @@ def _reason(reason: str, words: Words) -> str:
     return reason.replace("was not timed", words["not_timed"])
 
 
-def _seen(item: Speedup | Change, words: Words) -> Entry:
+def _seen(item: Speedup | Change | OperationChange, words: Words) -> Entry:
     """The smallest difference that a verdict could have been given of."""
     if (difference := item.smallest_difference) is None:
         return Entry("–", -1.0)
     return Entry(f"{digits(100 * difference, 2)} %".replace(".", words["decimal"]), difference)
 
 
-def _verdict(item: Speedup | Change, words: Words) -> Entry:
+def _verdict(item: Speedup | Change | OperationChange, words: Words) -> Entry:
     return Entry(words[f"verdict_{item.verdict}"] if item.verdict else "–")
 
 
-def _ratio(item: Speedup | Change, words: Words) -> Entry:
+def _ratio(item: Speedup | Change | OperationChange, words: Words) -> Entry:
     text = ratio_text(item.speedup, words) if item.speedup else "–"
     return Entry(text, item.speedup or -1.0, _link(getattr(item, "other_cell", None)))
 
 
-def _ends(item: Speedup | Change, words: Words) -> Entry:
+def _ends(item: Speedup | Change | OperationChange, words: Words) -> Entry:
     if item.speedup is None or item.low is None or item.high is None:
         return Entry("", -1.0)
     ends = f"{digits(item.low, 3)} – {digits(item.high, 3)}".replace(".", words["decimal"])
