@@ -29,7 +29,15 @@ def run_all(
     what is left of it. A visit that found a slower machine than the one before leaves what that one
     gave. ``tell`` is told their cells, in how many processes they run, and the rest.
     """
-    left_s = share * _run(groups, run)
+
+    def run_first(group: CellGroup[Run], process: int) -> None:
+        run(group, process)
+        is_done = process == group.processes and not _found_no_calm(group)
+        if is_done and len(group.runs) == 1:  # a baseline may be in another group too
+            for of in cells.runs_of(group):  # which may be a hundred thousand in all
+                of.rows = []
+
+    left_s = share * _run(groups, run_first)
     waiting = list(filter(_found_no_calm, groups))
     under_way: set[int] = set()
 

@@ -54,7 +54,7 @@ class JobListeners:
     def end(self, job: HydraJob, number: int, rows: list[Row]) -> JobReturn:
         """A job has ended with these rows; returns what Hydra makes of that."""
         returned = JobReturn(job.overrides, working_dir=os.getcwd(), status=JobStatus.COMPLETED)
-        returned.return_value = rows
+        returned.return_value = rows if self.are_there else None
         try:
             raise_failure(job.cell, rows)
             if self._objective:

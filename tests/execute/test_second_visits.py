@@ -50,6 +50,13 @@ def test_only_what_was_slow_goes_again_in_all_of_its_processes_until_it_is_calm(
     assert sweep.told == [(2, 3), (1, 2)]
 
 
+def test_the_rows_of_what_is_done_do_not_stay_in_memory():
+    sweep = Sweep(calm=0, slow=99)
+    sweep.run_all(0.0)
+    calm, slow = sweep.groups
+    assert not calm.runs[0].rows and slow.runs[0].rows
+
+
 def test_no_visit_begins_that_would_end_after_its_share():
     never = Sweep(once=1)
     never.run_all(0.0)
