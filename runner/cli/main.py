@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
@@ -167,6 +166,8 @@ class CellTask:
 
 
 def _print_versions() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
     said = [f"opsweep {__version__}"]
     for name, distribution in (("PyTorch", "torch"), ("Hydra", "hydra-core")):
         try:  # without an import, which takes long

@@ -313,10 +313,10 @@ def sweep_by(around: Callable[[Sweeper, ConfigLoader, DictConfig], Any]) -> None
 def compose_once() -> None:
     """Have Hydra run what it composed to see whether the configuration itself says how it runs.
 
-    Where it does not say, Hydra adds ``hydra.mode`` to the overrides and composes all again, which
-    is a tenth of a start. What an error is said of, or leaves out what is missing, it composes.
+    Where it does not say, or where composing fails, Hydra adds ``hydra.mode`` to the overrides and
+    composes all again, which is a tenth of a start. What leaves out what is missing it composes.
     """
-    kept: list[tuple[str | None, list[str], DictConfig]] = []
+    kept: list[tuple[str | None, list[str], DictConfig | Exception]] = []
 
     def load_configuration(
         self: ConfigLoaderImpl,
@@ -325,18 +325,27 @@ def compose_once() -> None:
         run_mode: RunMode,
         **others: bool,
     ) -> DictConfig:
-        name, before, config = kept.pop() if kept else (None, [], None)
+        name, before, found = kept.pop() if kept else (None, [], None)
         added = f"hydra.mode={run_mode.name}"
-        if config is not None and (config_name, overrides) == (name, [*before, added]):
+        if found is not None and (config_name, overrides) == (name, [*before, added]):
             words = OverridesParser.create().parse_overrides(overrides)
             self.validate_sweep_overrides_legal(words, run_mode, others.get("from_shell", True))
-            config.hydra.mode = run_mode
-            config.hydra.overrides.hydra.append(added)
-            return config
-        config = _LOAD_CONFIGURATION(self, config_name, overrides, run_mode, **others)
-        # it is composed without such a check to ask for the mode alone
-        asks = not others.get("validate_sweep_overrides", True) and config.hydra.mode is None
-        if asks and "???" not in config.hydra.runtime.choices.values():
+            if isinstance(found, Exception):
+                raise found
+            found.hydra.mode = run_mode
+            found.hydra.overrides.hydra.append(added)
+            return found
+
+        # to ask for the mode alone it is composed without such a check
+        asks = not others.get("validate_sweep_overrides", True)
+        try:
+            config = _LOAD_CONFIGURATION(self, config_name, overrides, run_mode, **others)
+        except Exception as error:
+            if asks:
+                kept.append((config_name, [*overrides], error))
+            raise
+        is_whole = config.hydra.mode is None and "???" not in config.hydra.runtime.choices.values()
+        if asks and is_whole:
             kept.append((config_name, [*overrides], config))
         return config
 

@@ -93,9 +93,11 @@ def as_hydra_runs(words: list[str], name: str = "config", *, multirun: bool) -> 
         (["+sweep=with_mode"], True, 2),
         (["op=add,mul"], False, 1),
         (["hydra.verbose=true,false"], True, 1),
-        (["sede=3"], False, 2),
-        (["op=none"], True, 2),
-        (["op=[", "seed=2"], True, 2),
+        (["sede=3"], False, 1),
+        (["sede=3", "op=add,mul"], False, 1),
+        (["op=none"], True, 1),
+        (["op=none", "hydra.mode=RUN"], False, 1),
+        (["op=[", "seed=2"], True, 1),
     ],
 )
 def test_what_hydra_runs_is_composed_once_and_is_what_it_is_by_itself(
