@@ -114,8 +114,10 @@ def charges(
 
 
 def _entry(row: BenchmarkRow) -> _Entry | None:
+    own = own_columns(row)
+    if "workload" not in own:
+        return None
     try:
-        own = own_columns(row)
         of_row = str(own["workload"]), int(own["count"]), own.get("modules"), own.get("passes")
         of_model = ModelTime.of(own), own.get("flow")
     except (ValueError, TypeError, KeyError, OverflowError):  # none of a workload

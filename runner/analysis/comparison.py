@@ -293,6 +293,8 @@ class _Comparer:
         self, base: _Side, other: _Side, verdict: str, paired: PairedRatio | None
     ) -> dict[str, Any]:
         """The ratios with each side's transfers, and how many calls pay for the other side's."""
+        if not self._models:
+            return {}
         (base_row, before), (other_row, after) = base, other
         base_transfer = transfer_time(base_row, self._models)
         other_transfer = transfer_time(other_row, self._models)
@@ -375,7 +377,7 @@ OF_MOMENTS = ("contended", "slow_machine")
 
 def is_disturbed(row: BenchmarkRow) -> bool:
     """Whether a time is of moments that were not calm, and says little: it stands in brackets."""
-    return bool(set(OF_MOMENTS) & set(row.flags))
+    return bool(row.flags) and not set(OF_MOMENTS).isdisjoint(row.flags)
 
 
 def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:

@@ -7,10 +7,12 @@ import multiprocessing
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
+from importlib import import_module
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -78,6 +80,7 @@ from runner.rows.rows import (
 from runner.units import counted
 
 MANY = 5_000  # rows, beside which the figures are worth a process of their own
+DRAWING = "runner.report.figures.prints"  # the module that it imports
 NAMED_AT_MOST = 2
 MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
 NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  # no float16
@@ -112,15 +115,15 @@ def show(
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    analysis = analyse(rows, damaged, report, pairs, rounds)
-    pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
-    if pictures.titles and not quiet:
-        tell("drawing figures ...")
-    if replaced := _what_is_replaced(root, (report, analysis.report)):
-        tell(printable(replaced))
 
-    # the library that draws lets nothing else of its process run meanwhile
-    with _a_process() if len(rows) > MANY else ThreadPoolExecutor(1) as pool:
+    with _beside(rows) as pool:
+        analysis = analyse(rows, damaged, report, pairs, rounds)
+        pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
+        if pictures.titles and not quiet:
+            tell("drawing figures ...")
+        if replaced := _what_is_replaced(root, (report, analysis.report)):
+            tell(printable(replaced))
+
         drawn = pool.submit(draw_figures, root, pictures, words)
         tables = _tables(analysis, words)
         notes = _notes(root, analysis, environment, words)
@@ -152,10 +155,21 @@ def show(
         tell("some files are damaged; what they held is missing above")
 
 
-def _a_process() -> ProcessPoolExecutor:
-    """What does one thing beside this process, and leaves its end by a signal to it."""
+@contextmanager
+def _beside(rows: Sequence[Row]) -> Iterator[Executor]:
+    """What draws the figures of rows beside the rest, and leaves its end by a signal to this one.
+
+    The library that draws lets nothing else of its process run meanwhile: of many rows it has a
+    process of its own, which starts while the rows are compared.
+    """
+    if len(rows) <= MANY:
+        with ThreadPoolExecutor(1) as thread:
+            yield thread
+        return
     ignore = signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), *ignore)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), *ignore) as process:
+        process.submit(import_module, DRAWING)
+        yield process
 
 
 def _what_is_replaced(root: Path, reports: Iterable[Report]) -> str:

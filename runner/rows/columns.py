@@ -117,11 +117,16 @@ def filled(
         raise TypeError(f"the columns are not those of {record.__name__}")
     is_blank = {name: set(of_text.values()) == {None} for name, of_text in values.items()}
     names = [n for n in values if not is_blank[n] or getattr(record, n, "needed") is not None]
+    # half of the columns have one value, which is filled in once
+    varying = [name for name in names if len(values[name]) > 1] or names[:1]
+    alike = {name: next(iter(values[name].values())) for name in names if name not in varying}
     made = []
-    columns = [map(values[name].__getitem__, texts[name]) for name in names]
+    columns = [map(values[name].__getitem__, texts[name]) for name in varying]
     for of_record in zip(*columns, strict=True):
         item: Any = object.__new__(record)
-        item.__dict__.update(zip(names, of_record, strict=True))
+        own = alike.copy()
+        own.update(zip(varying, of_record, strict=True))
+        object.__setattr__(item, "__dict__", own)
         made.append(item)
     return made
 

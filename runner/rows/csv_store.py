@@ -81,7 +81,7 @@ def write_records(path: Path, records: Sequence[Any], *, durable: bool = False) 
         for start in range(0, len(records), LINES_AT_ONCE):
             of_columns = zip(*map(values_of, records[start : start + LINES_AT_ONCE]), strict=True)
             pairs = zip(names, of_columns, strict=True)
-            cells = (of if name in numbers else map(_text, of) for name, of in pairs)
+            cells = (of if name in numbers else _texts(of) for name, of in pairs)
             yield from zip(*cells, strict=True)
 
     write_atomically(path, csv_text(lines()), durable=durable)
@@ -270,9 +270,11 @@ def collect(
             ended_well = all(row.status == "ok" for row in its_rows)
             of_code = max(code_number.get(row.environment or "", 0) for row in its_rows)
             rank = (not problems, path is not table, of_code, ended_well, written_ns)
-            repeated |= {cell} & of_cell.keys()
-            if cell not in of_cell or of_cell[cell][0] < rank:
-                of_cell[cell], folder_of[cell] = (rank, its_rows), path.parent
+            if cell in of_cell:
+                repeated.add(cell)
+                if of_cell[cell][0] >= rank:
+                    continue
+            of_cell[cell], folder_of[cell] = (rank, its_rows), path.parent
         if path is table:  # whose order was that of all folders, when they were there
             of_cell = {cell: of_cell[cell] for cell in (*by_cell, *of_cell)}
     rows = list(chain.from_iterable(its_rows for _, its_rows in of_cell.values()))
@@ -409,6 +411,11 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return _inert(value) if FORMULA.match(value) else value
     return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _texts(values: Sequence[Any]) -> Iterator[str]:
+    """The texts of a column, of which most have few values."""
+    return map({value: _text(value) for value in set(values)}.__getitem__, values)
 
 
 def _inert(text: str) -> str:

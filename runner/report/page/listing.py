@@ -227,7 +227,7 @@ def _listing(
     header = tuple((column.head, column.kind) for column in columns)
     shown = items[:MOST_LINES]
     entries = [tuple(column.entry(item) for column in columns) for item in shown]
-    anchors = [cell and anchor(cell) for cell in ids or [None] * len(shown)]
+    anchors = [cell and anchor(cell) for cell in (ids or [None] * len(shown))[:MOST_LINES]]
     lines = tuple(zip(anchors, entries, strict=False))
     return Listing(key, title, header, lines, file, len(items))
 
