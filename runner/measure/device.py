@@ -92,6 +92,12 @@ class Device:
             clocks[alone] = HostClock(single_threaded=alone)
         return clocks[alone]
 
+    def plain_clock(self) -> Clock:
+        """One that does not ask what the scheduler did meanwhile."""
+        if not self.is_cpu:
+            return EventClock(self._queue)
+        return HostClock(single_threaded=False, watched=False)
+
     def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> dict[str, Any]:
         """Host seconds of a call's launch and to its end; none on the CPU, which launches none."""
         return {} if self.is_cpu else timed_launches(call, self.synchronize, most)

@@ -18,7 +18,8 @@ SHARE = 0.1  # of the time may go to readings
 QUICK_POLLS = 2  # after which the machine has recovered as soon as it was left alone
 FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
-SILENT_S = 1.0  # of waiting, before it is said
+SILENT_S = 1.0  # of waiting, before it is said, and
+AGAIN_S = 10.0  # of further waiting, after which it is said again
 
 
 Reading = list[tuple[float, ...]]  # of each sentinel: seconds of each of its kernels
@@ -32,7 +33,7 @@ class Gate:
     # threads) before it is read
     sentinels: Sequence[tuple[Sentinel, Callable[[], None]]]
     patience_s: float = 0.0  # seconds that may be waited
-    # is called once with the slowdown, when that has taken a second
+    # is called with the slowdown, when that has taken a second, and now and then afterwards
     on_wait: Callable[[float], None] = lambda slowdown: None
     # of the devices, which are asked for more at the same moments
     watch: Sequence[Callable[[], None]] = ()
@@ -41,6 +42,7 @@ class Gate:
     _after_calm: int = 0  # times that something ran after a calm reading
     # of these, after which the machine was slow, and recovered as soon as it waited, if it did
     _slowed: int = 0
+    _next_told_s: float = SILENT_S  # of waiting, when it is said next
 
     def pass_by(self) -> int:
         """Wait where the machine is slow and patience is left; the number of the moment."""
@@ -50,12 +52,17 @@ class Gate:
             was_calm = bool(self._readings) and self._is_calm_now()
             self.look()
             self._after_calm += was_calm
-            if not (self._is_calm_now() or self.is_own_doing) and self.waited_s < self.patience_s:
-                polls = self._wait()
+            if not (self._is_calm_now() or self.is_own_doing):
+                polls = self._wait(at_least_once=was_calm)
                 self._slowed += was_calm and self._is_calm_now() and polls <= QUICK_POLLS
-            else:  # what does not wait cannot see whether it would have helped
-                self._slowed += was_calm and not self._is_calm_now()
+            elif was_calm and not self._is_calm_now():  # as before, which waiting does not change
+                self._slowed += 1
         return len(self._readings) - 1
+
+    @property
+    def has_been_calm(self) -> bool:
+        """Whether it has been calm at any reading."""
+        return any(map(self._is_calm, self._readings))
 
     @property
     def _is_due(self) -> bool:
@@ -103,14 +110,20 @@ class Gate:
         pairs = zip(self.sentinels, reading, strict=True)
         return [sentinel.slowdown(seconds) for (sentinel, _), seconds in pairs]
 
-    def _wait(self) -> int:
-        """Until it is calm, or patience is over; how often it has looked."""
-        waited_before_s, begun, before = self.waited_s, time.monotonic(), len(self._readings)
-        while not self._is_calm_now() and self.waited_s < self.patience_s:
+    def _wait(self, *, at_least_once: bool) -> int:
+        """Until it is calm, or patience is over; how often it has looked.
+
+        What has just been calm is looked at once more in any case, to see whether that helps.
+        """
+        waited_before_s, begun, polls = self.waited_s, time.monotonic(), 0
+        while not self._is_calm_now():
+            if self.waited_s >= self.patience_s and not (at_least_once and polls == 0):
+                break
             time.sleep(POLL_S)
             self.look()
-            was_silent = self.waited_s < SILENT_S
+            polls += 1
             self.waited_s = waited_before_s + time.monotonic() - begun
-            if was_silent and self.waited_s >= SILENT_S and not self._is_calm_now():
+            if self.waited_s >= self._next_told_s and not self._is_calm_now():
+                self._next_told_s = self.waited_s + AGAIN_S
                 self.on_wait(max(self._slowdowns(self._readings[-1])))
-        return len(self._readings) - before
+        return polls

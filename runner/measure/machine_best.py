@@ -1,7 +1,7 @@
 """What the sentinels took when this machine was at its best, kept for later runs.
 
-A line for each run is in ``calm.csv`` in the folder for caches: by machine, device, threads and
-version of PyTorch, with the number of seconds that it looked. Old lines count less and less, so
+A line for each run is in ``machine_best.csv`` in the folder for caches: by machine, device, threads
+and version of PyTorch, with the number of seconds that it looked. Old lines count less and less, so
 that a machine which has become slower is believed after some weeks.
 """
 
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, truediv
 
 import torch
 
 from runner.measure.cache_table import CacheTable
+from runner.measure.sentinel import RELEARN_AFTER_S, calm_within
 
 HALF_LIFE_S = 7 * 24 * 3600.0
 LOW = 0.25  # quantile of the runs' bests that counts: the luckiest of them is not it
 MOST_LINES = 200  # in the file, the newest
-KERNELS = ("product_s", "sum_s", "add_s")
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Best:
     torch: str  # its version
     at_s: float  # seconds since 1970
     seconds: int  # that it looked
-    product_s: float
     sum_s: float
     add_s: float
+    product_s: float
 
     @property
     def of(self) -> tuple[object, ...]:
@@ -46,14 +46,32 @@ class Best:
 
 
 def known_best(device_name: str, threads: int) -> tuple[float, ...] | None:
-    """Seconds of each kernel when this machine is at its best; None: no run has told."""
+    """Seconds of each kernel when this machine is at its best; None: no run has told.
+
+    Where the latest runs, which have looked long enough together, all never came near what the runs
+    before them saw, these count no more.
+    """
     of = (platform.node(), device_name, threads, str(torch.__version__))
     lines = [line for line in KEPT.read() if line.of == of]
-    if not lines:
-        return None
+    lines.sort(key=attrgetter("at_s"), reverse=True)
+    looked_s = accumulate(line.seconds for line in lines)
+    count = 1 + sum(seconds < RELEARN_AFTER_S for seconds in looked_s)
+    latest, before = lines[:count], lines[count:]
+    if not before:
+        return _best_of(latest) if latest else None
+    old = _best_of(before)
+    slowdowns = [max(map(truediv, _kernels_of(line), old)) for line in latest]
+    return _best_of(latest if min(slowdowns) > calm_within(threads) else lines)
+
+
+def _kernels_of(line: Best) -> tuple[float, ...]:
+    return line.sum_s, line.add_s, line.product_s
+
+
+def _best_of(lines: Sequence[Best]) -> tuple[float, ...]:
     now = time.time()
     weights = [line.seconds * 0.5 ** (max(0.0, now - line.at_s) / HALF_LIFE_S) for line in lines]
-    return tuple(_low([getattr(line, name) for line in lines], weights) for name in KERNELS)
+    return tuple(_low(times, weights) for times in zip(*map(_kernels_of, lines), strict=True))
 
 
 def remember(
@@ -83,10 +101,10 @@ def remember(
 
 
 def _can_be(line: Best) -> bool:
-    return all(0 < seconds < 1e9 for seconds in (line.product_s, line.sum_s, line.add_s))
+    return all(0 < seconds < 1e9 for seconds in _kernels_of(line))
 
 
-KEPT = CacheTable("calm.csv", Best, _can_be, attrgetter("at_s", "of"))
+KEPT = CacheTable("machine_best.csv", Best, _can_be, attrgetter("at_s", "of"))
 
 
 def _low(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
@@ -22,14 +23,20 @@ from runner.measure.switches import neutral
 from runner.stats.intervals import quantile
 
 BLOCK_S = 0.0001
-UNTIMED = 2  # calls before each reading: what ran before has left its own state
-TRIES = 2  # of which the shorter counts
+UNTIMED_S = 0.001  # of calls before the blocks: what ran before has left its own state
+TIMED_S = 0.001  # of blocks, of which the median counts: each varies by a tenth in calm moments
+FEWEST_BLOCKS = 5
 CALM = 1.15  # slower than at the machine's best by less than this: calm
 CALM_OF_SEVERAL_THREADS = 1.25  # they wait for the slowest of them
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
 FEWEST_SECONDS = 20  # of which a low quantile is more than one lucky second
 RELEARN_AFTER_S = 300  # seconds of looking: a bad minute is no other machine
+
+
+def calm_within(threads: int) -> float:
+    """How many times slower than at its best the machine may be and be called calm."""
+    return CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
 
 
 class Sentinel:
@@ -46,16 +53,16 @@ class Sentinel:
         self, device: torch.device, clock: Clock, threads: int, best: Sequence[float] | None
     ) -> None:
         self._clock, self.known = clock, best
-        self.calm_within = CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
+        self.calm_within = calm_within(threads)
         self._neutral = partial(neutral, device)
         with self._neutral():
-            self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
+            self._kernels = [_Kernel.of(call, clock) for call in _calls_on(device)]
         # of the seconds that are over, and the readings of the one that is not
         self._of_seconds: deque[tuple[float, ...]] = deque(maxlen=SECONDS_KEPT - 1)
         self._in_second: list[tuple[float, ...]] = []
         self._second = -1
         self.own_best: tuple[float, ...] = ()  # a low quantile of whole seconds of this process
-        self.reading_s = 0.0  # that one reading takes
+        self._readings_s: deque[float] = deque(maxlen=5)  # that the latest readings took
         self.began_s = time.time()
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
         self._last_s = -math.inf
@@ -66,13 +73,18 @@ class Sentinel:
         """Seconds since the last reading."""
         return self._clock.now() - self._last_s
 
+    @property
+    def reading_s(self) -> float:
+        """Seconds that a reading takes, as a rule."""
+        return median(self._readings_s) if self._readings_s else 0.0
+
     def read(self) -> tuple[float, ...]:
         """Seconds that a call of each kernel takes now."""
         begun = self._clock.now()
         with self._neutral():
-            reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
+            reading = tuple(kernel.read(self._clock) for kernel in self._kernels)
         self._last_s = self._clock.now()
-        self.reading_s = self._last_s - begun
+        self._readings_s.append(self._last_s - begun)
         if int(self._last_s) != self._second:
             if self._in_second:
                 self._of_seconds.append(_medians(self._in_second))
@@ -102,11 +114,6 @@ class Sentinel:
             return tuple(self.known)
         return tuple(map(min, self.known, self.own_best))
 
-    def _read(self, kernel: Thunk, calls: int) -> float:
-        for _ in range(UNTIMED):
-            kernel()
-        return min(self._clock.time(kernel, calls).wall_s for _ in range(TRIES)) / calls
-
 
 def _medians(readings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     return tuple(map(median, zip(*readings, strict=True)))
@@ -116,16 +123,36 @@ def _over(seconds: float, best: float) -> float:
     return seconds / best if best > 0 else 1.0
 
 
-def _kernels(device: torch.device) -> list[Thunk]:
-    """Products of 128x128, a sum of 4 MB, and additions of 64x64."""
+def _calls_on(device: torch.device) -> list[Thunk]:
+    """A sum of 4 MB, additions of 64x64, and last products of 128x128, slowest to settle."""
     draw = partial(torch.randn, dtype=torch.float32, device=device)
     product, small, many = draw(128, 128), draw(64, 64), draw(1024 * 1024)
-    return [lambda: torch.mm(product, product), many.sum, lambda: torch.add(small, small)]
+    return [many.sum, lambda: torch.add(small, small), lambda: torch.mm(product, product)]
 
 
-def _calls(clock: Clock, kernel: Thunk) -> int:
-    for _ in range(10):
-        kernel()
-    call_s = min(clock.time(kernel, 5).wall_s for _ in range(5)) / 5
-    most = getattr(clock, "most_calls", 1000)
-    return max(1, min(most, round(BLOCK_S / call_s))) if call_s > 0 else 1
+class _Kernel(NamedTuple):
+    """A call that is timed, and how often."""
+
+    call: Thunk
+    calls: int  # of a block
+    untimed: int  # calls before the blocks
+    blocks: int
+
+    @classmethod
+    def of(cls, call: Thunk, clock: Clock) -> _Kernel:
+        """With as many calls as take their time here."""
+        for _ in range(10):
+            call()
+        call_s = min(clock.time(call, 5).wall_s for _ in range(5)) / 5
+        if call_s <= 0:
+            return cls(call, 1, 1, FEWEST_BLOCKS)
+        most = getattr(clock, "most_calls", 1000)
+        calls, untimed = (max(1, min(most, round(s / call_s))) for s in (BLOCK_S, UNTIMED_S))
+        return cls(call, calls, untimed, max(FEWEST_BLOCKS, round(TIMED_S / (calls * call_s))))
+
+    def read(self, clock: Clock) -> float:
+        """Seconds of a call now."""
+        for _ in range(self.untimed):
+            self.call()
+        blocks_s = [clock.time(self.call, self.calls).wall_s for _ in range(self.blocks)]
+        return median(blocks_s) / self.calls

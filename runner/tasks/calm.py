@@ -16,6 +16,7 @@ from runner.tasks.task import Task, WorkerState
 
 SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
 SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
+FUTILE_S = 10.0  # of waiting in a row that ended without a calm moment: nothing waits any more
 
 
 def gate_for(tasks: Sequence[Task]) -> Gate:
@@ -35,10 +36,17 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
 
 
 def _patience_s(tasks: Sequence[Task]) -> float:
-    """What these cells may wait: after their first wait, all waits at most as long as the rest."""
+    """What these cells may wait: after their first wait, all waits at most as long as the rest.
+
+    Where long waits came to nothing, none waits until a calm moment is seen again.
+    """
     state = tasks[0].state
     while state.gates:
-        state.waited_s += state.gates.pop().waited_s
+        gate = state.gates.pop()
+        state.waited_s += gate.waited_s
+        state.futile_s = 0.0 if gate.has_been_calm else state.futile_s + gate.waited_s
+    if state.futile_s >= FUTILE_S:
+        return 0.0
     own_s = sum(task.cell.timing.patience_s for task in tasks)
     other_s = time.monotonic() - state.began_s - state.waited_s
     return max(0.0, min(own_s, own_s + other_s - state.waited_s))
@@ -77,7 +85,7 @@ def _key(task: Task) -> tuple[str, int]:
 def _sentinel(task: Task) -> Sentinel:
     sentinels, key = task.state.sentinels, _key(task)
     if key not in sentinels:
-        clock = task.device.clock(key[1])
         known = known_best(*key) if task.state.shares_best else None
+        clock = task.device.plain_clock()
         sentinels[key] = Sentinel(task.device.torch, clock, key[1], known)
     return sentinels[key]

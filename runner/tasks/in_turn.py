@@ -97,7 +97,8 @@ def take_turns(
     """
     task = opened.ready.task
     side = _Placed(opened, Pools(task.cell.seed + process - 1)).side()
-    gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
+    gate = gate_for([task])
+    gate.patience_s = 0.0  # the other side would be charged for waiting
     visits: list[Visit] = []
     tell(("opened", tuple(side.shape), side.most_calls, side.contents_kept))
     while len(asked := hear()) > 1:

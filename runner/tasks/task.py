@@ -60,6 +60,7 @@ class WorkerState:
     began_s: float = field(default_factory=time.monotonic)
     gates: list[Gate] = field(default_factory=list)  # the latest
     waited_s: float = 0.0  # for calm moments, before the latest gate
+    futile_s: float = 0.0  # of waits in a row that found none
     switches: Switches = field(default_factory=Switches)  # as they were before any user's module
 
 
