@@ -18,6 +18,7 @@ NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STA
 OF_PYTORCH = (RuntimeError, TypeError, ValueError, AssertionError)  # the kinds of its errors
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 NEAR = 0.65  # by difflib's measure, from 0 to 1; ray is so near to rai, but normal not to no_grad
+LISTED_AT_MOST = 20  # names in a message
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
 
 
@@ -107,6 +108,12 @@ def closest(word: str, allowed: Sequence[str]) -> str:
     within = [name for name in allowed if len(word) > 2 and word in name]
     begun = [name for name in within if name.startswith(word)]
     return next(iter(begun or within or get_close_matches(word, allowed, 1, NEAR)), "")
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first of several names, for a message in which all of them would be too many."""
+    more = len(names) - LISTED_AT_MOST
+    return ", ".join([*names[:LISTED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
 
 
 def tell(*lines: object) -> None:

@@ -17,7 +17,7 @@ from runner.rows.rows import BenchmarkRow, grouped, varying
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
-MOST_NAMED = 12  # operations in a sentence
+MOST_NAMED = 12  # in a sentence: operations, other sides, links to rows
 MOST_CURVES = 40  # named one by one; the rest is in crossover.csv
 WINNING = ("found", "always")  # states of a curve that wins somewhere
 
@@ -183,7 +183,8 @@ class _SentenceWriter:
                 values[name] = Sentence(unit, {"count": end})
 
         by_upper_end = curve.state == "unresolved" and "high" in values
-        return Sentence("size_by" if by_upper_end else f"size_{curve.state}", values, cells)
+        key = "size_by" if by_upper_end else f"size_{curve.state}"
+        return Sentence(key, values, cells[:MOST_NAMED])
 
     def _share(self, speedup: Speedup) -> Sentence:
         ends = speedup.transfer_low_s, speedup.transfer_high_s
@@ -228,9 +229,10 @@ def first_of(names: Sequence[str], most: int) -> str | Sentence:
     return Sentence("named_and_more", {"named": named, "more": more}) if more > 0 else named
 
 
-def _others(speedups: Iterable[Speedup]) -> str:
+def _others(speedups: Iterable[Speedup]) -> str | Sentence:
     """What is compared with the baseline: ``device=cuda, device=mps``."""
-    return ", ".join(dict.fromkeys(f"{speedup.axis}={speedup.other}" for speedup in speedups))
+    others = dict.fromkeys(f"{speedup.axis}={speedup.other}" for speedup in speedups)
+    return first_of(list(others), MOST_NAMED)
 
 
 def _link(link: Link, model: TransferModel) -> Sentence:

@@ -13,7 +13,7 @@ from runner.config.dtypes import ALIASES, KIND_OF
 from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
 from runner.config.workload.call import PASSES
-from runner.errors import ConfigError, one_line, suggestion
+from runner.errors import ConfigError, first_names, one_line, suggestion
 
 if TYPE_CHECKING:  # the worker imports none of it
     from omegaconf import DictConfig
@@ -144,7 +144,7 @@ class Report:
         if self.baseline is not None and self.value not in values:
             side = f"{self.axis}={self.value}"
             raise ConfigError(
-                f"report.baseline: no {one} has {side}; {whose} values are {', '.join(values)}"
+                f"report.baseline: no {one} has {side}; {whose} values are {first_names(values)}"
             )
 
 

@@ -36,6 +36,7 @@ from runner.report.markdown import markdown_of
 from runner.report.page.facts import noise_of
 from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
+    MOST_IN_FILE,
     TONES,
     Table,
     autograd_table,
@@ -260,7 +261,7 @@ def _tables(analysis: Analysis, words: Words) -> list[Table]:
         noise_table(noise) if noise else None,
         transfer_table(transfers) if transfers else None,
     )
-    return [condensed(table) for table in tables if table]
+    return [condensed(table.shortened(MOST_IN_FILE)) for table in tables if table]
 
 
 def _notes(
@@ -357,7 +358,8 @@ def what_was_not_compared(
     alone = [row.op for row in rows if row.cell in sides and row.checked and not has_reference(row)]
     if not alone:
         return []
-    named = {"ops": ", ".join(dict.fromkeys(alone)), "baseline": speedups[0].baseline}
+    ops = first_of(list(dict.fromkeys(alone)), MOST_OF_A_KIND, words)
+    named = {"ops": ", ".join(ops), "baseline": speedups[0].baseline}
     return [words["note_not_compared"].format(**named)]
 
 

@@ -77,6 +77,11 @@ class Table:
     common: tuple[tuple[str, str], ...] = ()  # names that all lines share, and so no columns
     spare: tuple[str, ...] = ()  # the columns that a narrow terminal leaves out first
 
+    def shortened(self, most: int) -> Table:
+        """With so many lines at most."""
+        more = self.more + max(0, len(self.lines) - most)
+        return replace(self, lines=self.lines[:most], tones=self.tones[:most], more=more)
+
     def without(self, heads: Sequence[str]) -> Table:
         """Without these columns."""
         kept = [head not in heads for head in self.header]

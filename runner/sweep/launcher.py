@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.compose import Composer, HydraJob, told_apart
-from runner.cells.grid import is_excluded
+from runner.cells.grid import is_excluded, plain
 from runner.config.hydra_internals import config_restored, sweeper_of, without_hydra
 from runner.config.schema import Compare, Report
 from runner.errors import CellFailed
@@ -92,7 +92,7 @@ class JobLauncher:
         self.listeners = JobListeners(hydra_context, task_function, self.composer, config.objective)
         self._compare = Compare(in_turn=False)
         # our sweeper has left out what they exclude
-        self._rules = [] if sweeper_of(config) == GRID else list(config.exclude)
+        self._rules = [] if sweeper_of(config) == GRID else list(map(plain, config.exclude))
         self._report = Report.of(config)
         self._taken: dict[Path, str] = {}  # folders, by the cells that have them
 

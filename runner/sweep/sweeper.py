@@ -24,7 +24,7 @@ from runner.cluster.cluster import cluster_of
 from runner.cluster.takeover import take_over
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
-from runner.errors import CellFailed, ConfigError, one_line, tell
+from runner.errors import CellFailed, ConfigError, first_names, one_line, tell
 from runner.execute.interpreter import Interpreter
 from runner.execute.progress import announced
 from runner.execute.session import session_of
@@ -168,7 +168,7 @@ class GridSweep:
         calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
         foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
         if foreign:
-            tell(f"a run imports and calls {', '.join(foreign)}")
+            tell(f"a run imports and calls {first_names(foreign)}")
         tell_left_out(self._left_out)
         if self._lacking:
             why = "as their operation has no such implementation"
@@ -193,6 +193,7 @@ class GridSweep:
             jobs, numbers, rows = self._remaining(jobs)
             going = {jobs[number].cell.identity for number in numbers}
             left = resume.what_was_left([row for row in rows if row.cell not in going])
+            del rows  # a sweep may have a hundred thousand, and takes long
         try:
             if not numbers and not self._lacks_rounds(jobs):
                 return []

@@ -246,6 +246,18 @@ def test_every_sentence_points_to_rows_that_are_there() -> None:
     assert linked and set(linked) <= cells
 
 
+def test_of_many_sides_and_sizes_the_first_are_named_and_linked() -> None:
+    ops = {f"op{number}": (1 + number) * 1e-5 for number in range(40)}
+    rows = [row(op, 64, "cpu", seconds) for op, seconds in ops.items()]
+    found = analyse(rows, [], Report(baseline={"op": "op0"}))
+    question = sentence_text(found.answers[0].question)
+    assert "op=op12" in question and "op=op13" not in question and "27 more" in question
+
+    rows = [one for side in range(8, 48) for one in pair("mul", side, 1e-5 * side, 2e-5)]
+    found = analyse(rows, [], Report())
+    assert all(len(one.cells) <= 12 for answer in found.answers for one in answer.sentences)
+
+
 def test_another_language_brings_its_templates_and_its_numbers() -> None:
     sentence = Sentence(
         "size_found",

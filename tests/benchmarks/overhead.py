@@ -33,9 +33,12 @@ import json, resource, sys, time
 sys.argv[0] = "runner"
 from runner.cli.main import main
 from runner.report import conclude as module
-conclude, report_s = module.conclude, 0.0
+conclude, report_s, memory = module.conclude, 0.0, []
+def peak(who):
+    return resource.getrusage(who).ru_maxrss
 def timed(*given, **named):
     global report_s
+    memory.extend(map(peak, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
     start = time.perf_counter()
     try:
         return conclude(*given, **named)
@@ -45,9 +48,7 @@ module.conclude = timed
 try:
     main()
 finally:
-    sides = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    memory = [resource.getrusage(who).ru_maxrss for who in sides]
-    print("used " + json.dumps([*memory, report_s]), file=sys.stderr)
+    print("used " + json.dumps([*memory, peak(resource.RUSAGE_SELF), report_s]), file=sys.stderr)
 """
 BARE = """
 import hydra
@@ -87,11 +88,11 @@ def run(arguments: list[str]) -> tuple[float, str]:
     return seconds, done.stderr
 
 
-def sweep(cells: int, folder: Path) -> tuple[float, int, int, float, float]:
+def sweep(cells: int, folder: Path) -> tuple[float, int, int, int, float, float]:
     """Run that many cells of two operations.
 
-    Seconds without timing and report, the parent's and the worker's peak memory in bytes, seconds
-    of the report, and bytes on the disk a cell.
+    Seconds without timing and report, peak memory in bytes (the parent's and the worker's before
+    the report, and with it), seconds of the report, and bytes on the disk a cell.
     """
     out = folder / f"cells_{cells}"
     choices = [
@@ -106,11 +107,11 @@ def sweep(cells: int, folder: Path) -> tuple[float, int, int, float, float]:
     if len(rows) != cells or set(rows["status"]) != {"ok"}:
         sys.exit(f"{len(rows)} rows of {cells}: {rows['status'].value_counts().to_dict()}")
     used = next(line for line in stderr.splitlines() if line.startswith("used "))
-    parent, worker, report_s = json.loads(used.partition(" ")[2])
+    parent, worker, in_all, report_s = json.loads(used.partition(" ")[2])
     of_cells = [*out.glob("*_*"), *out.glob("*_*/**/*")]
     on_disk = sum(path.lstat().st_blocks * BLOCK for path in of_cells)
     beside_s = seconds - rows["timing_s"].sum() - report_s
-    return beside_s, parent * 1024, worker * 1024, report_s, on_disk / cells
+    return beside_s, parent * 1024, worker * 1024, in_all * 1024, report_s, on_disk / cells
 
 
 def stock(source: str, jobs: int, folder: Path, choices: list[str]) -> float:
@@ -180,17 +181,18 @@ def main() -> None:
                 sweep(cells, folder / f"turn_{turn}")
                 for turn in range(max(1, STEADY_CELLS // cells))
             ]
-            seconds, parent, worker, report_s, on_disk = (
+            seconds, parent, worker, in_all, report_s, on_disk = (
                 statistics.median(values) for values in zip(*turns, strict=True)
             )
             cost_s = (seconds - start_s) / (cells - 2)
-            base = base or (cost_s, parent, worker)
+            base = base or (cost_s, parent, worker, in_all)
             print(
                 f"{cells:6} cells: {cost_s * 1e3:.2f} ms a cell, "
                 f"{stock_s / cost_s:.0f} and {least_s / cost_s:.0f} times less than stock, "
                 f"{cost_s / base[0]:.2f} of the first line's; memory over the first line's: "
                 f"parent {(parent - base[1]) / 1e6:+.1f} MB, worker "
-                f"{(worker - base[2]) / 1e6:+.1f} MB; {on_disk / 1e3:.1f} kB of disk a cell; "
+                f"{(worker - base[2]) / 1e6:+.1f} MB, with the report "
+                f"{(in_all - base[3]) / 1e6:+.1f} MB; {on_disk / 1e3:.1f} kB of disk a cell; "
                 f"its report {report_s:.1f} s"
             )
         print(f"asking a callable of one's own whether it does its work: {conduct_s(folder):.2f} s")

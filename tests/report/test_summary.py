@@ -423,3 +423,14 @@ def test_many_lines_are_cut_on_the_screen_and_in_the_page_with_their_number(
     page = (tmp_path / "report.md").read_text()
     assert page.count("| add |") == 2_000
     assert "... and 100 lines more in the CSV" in page
+
+
+def test_every_table_of_a_report_has_an_end(tmp_path: Path) -> None:
+    names = [f"op{number}" for number in range(2_100)]
+    checks = [
+        AutogradRow(op, "autograd", op, "3", "float64", "cpu", verdict="pass") for op in names
+    ]
+    show(tmp_path, checks, [], Report())
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("| op") == 2_000 + 1  # and the head
+    assert "... and 100 lines more in the CSV" in page

@@ -99,7 +99,7 @@ def _first(values: Sequence[str]) -> str:
 def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
     host, torch = environment.get("host") or {}, environment.get("torch") or {}
     names = list(dict.fromkeys(row.device_name for row in rows if row.device_name))
-    parts = [", ".join(names)]
+    parts = [_first(names)]
     if host:
         parts += [words["cores"].format(cores=host.get("cores"), load=host.get("load_1min") or 0)]
         parts += [f"{host.get('system')}"]
@@ -107,7 +107,7 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
         threads = sorted({row.threads for row in rows if row.threads}) or [
             torch.get("threads") or 0
         ]
-        numbers = ", ".join(map(str, threads))
+        numbers = _first(list(map(str, threads)))
         parts += [words["torch"].format(version=torch.get("version"), threads=numbers)]
     if environment.get("started"):
         parts += [str(environment["started"])]
