@@ -56,6 +56,8 @@ class Speedup(CellKey):
     # number of processes that made the visits. With 1 the interval does not include differences
     # between processes
     pair_processes: int | None = None
+    # number of processes that made all visits, also those in slow moments
+    processes_in_all: int | None = None
     # p value of the hypothesis that the sides are equal, adjusted for the run's other comparisons
     # (Benjamini and Hochberg); blank without an interval
     adjusted_p: float | None = None
@@ -65,6 +67,9 @@ class Speedup(CellKey):
     # differ by here, where ``+sweep=noise`` has measured it
     smallest_difference: float | None = None
     reason: str | None = None  # why no ratio is claimed, or why the verdict is unclear
+    # the value of the axis whose side alone spends most of its time on fresh memory for its output
+    # (flag first_touch): the ratio is not one of their work
+    fresh_memory: str | None = None
     fastest_dtype: str | None = None  # the dtype of the same kind in which the baseline is fastest
     fastest_s: float | None = None  # the baseline's median in that dtype
     fastest_speedup: float | None = None  # fastest_s / other_s
@@ -268,6 +273,10 @@ class _Comparer:
                     seen, self._pairs.floor((row.device_name, row.threads), row.op, row.size)
                 )
         columns["smallest_difference"] = seen
+        is_fresh = [FRESH in row.flags for row in (base_row, other_row)]
+        if any(is_fresh) and not all(is_fresh):
+            side = base_row if is_fresh[0] else other_row
+            columns["fresh_memory"] = str(getattr(side, self._axis))
         fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
         # of a baseline that was measured while the machine was busy it is not known
         if fastest is not None and not objection(base_row):
@@ -288,10 +297,12 @@ class _Comparer:
         self, base: BenchmarkRow, other: BenchmarkRow, paired: PairedRatio
     ) -> dict[str, Any]:
         """The columns of a comparison in turn that may be claimed, or that moments forbid."""
-        came = self._pairs and self._pairs.as_it_came(base.cell, other.cell)
-        value, count = came or (None, None)
-        columns = {"paired": paired.visits, "pair_processes": paired.processes}
-        return {**columns, "as_it_came": value, "in_all": count}
+        came = self._pairs.as_it_came(base.cell, other.cell) if self._pairs is not None else None
+        columns: dict[str, Any] = {"paired": paired.visits, "pair_processes": paired.processes}
+        if came is not None:
+            columns |= {"as_it_came": came.value, "in_all": came.visits}
+            columns["processes_in_all"] = came.processes
+        return columns
 
     def _over(self, before: Estimate, after: Estimate) -> Estimate:
         """A ratio of two moments; no interval is made where none could be said."""
@@ -384,6 +395,8 @@ UNCLEAR = {
     "slow": SLOW,
 }
 """Why a verdict is unclear, or withheld."""
+
+FRESH = "first_touch"
 
 OF_MOMENTS = ("contended", "slow_machine")
 """Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""

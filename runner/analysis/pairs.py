@@ -130,10 +130,10 @@ class Pairs:
         p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
         return replace(ratio, low=low, high=high, p_value=p_value)
 
-    def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
-        """The median ratio of all visits, of slow moments too, and their number."""
+    def as_it_came(self, baseline_cell: str, other_cell: str) -> PairedRatio | None:
+        """The ratio of all visits, of slow moments too."""
         visits = self._visits.get((baseline_cell, other_cell))
-        return (_ratio(visits, 0.0).value, len(visits)) if visits else None
+        return _ratio(visits, 0.0) if visits else None
 
     def floor(self, where: tuple[str | None, int | None], op: str, size: str) -> float:
         """What even equal sides differ by on that device with so many threads; 0: not known.

@@ -55,6 +55,10 @@ def test_what_disturbed_a_row_has_been_set_aside_from_the_visits(flag: str) -> N
     assert (found.as_it_came, found.in_all) == (pytest.approx(6**0.5), 40)
     (alone,) = compare(rows, REPORT, pairs=Pairs([]))
     assert alone.speedup is None
+    calm_in_one = told_apart([2.0] * 20, [3.0] * 20)._visits["cpu", "gpu"]
+    in_two = [replace(visit, process=1 if visit.calm else 2) for visit in calm_in_one]
+    (found,) = compare(rows, REPORT, pairs=Pairs(in_two))
+    assert (found.pair_processes, found.processes_in_all) == (1, 2)
 
 
 def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
