@@ -46,21 +46,16 @@ def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
 
 
-def _holding(ratio: PairedRatio, calm: Sequence[PairVisit], margin: float) -> PairedRatio | None:
-    """A ratio of all visits whose interval also holds that of a few calm ones; None: they disagree.
+def _of_few(calm: Sequence[PairVisit], margin: float) -> tuple[float, float, float] | None:
+    """The interval of a few calm visits and its p value; None: they are too few to say anything.
 
-    The calm ones' own interval is that of the sign test, or where they are too few for one
-    Student's.
+    It is that of the sign test, or where they are too few for one Student's.
     """
-    if len(calm) < FEWEST_AGREEING or ratio.low is None or ratio.high is None:
+    if len(calm) < FEWEST_AGREEING:
         return None
     ratios, own = [visit.baseline_s / visit.other_s for visit in calm], _ratio(calm, margin)
     ends = (own.low, own.high) if own.low and own.high else mean_interval(ratios)
-    if ends is None or ends[0] > ratio.high or ends[1] < ratio.low:
-        return None
-    low, high = min(ratio.low, ends[0]), max(ratio.high, ends[1])
-    p_value = max(ratio.p_value, mean_beyond(ratios, margin))
-    return replace(ratio, low=low, high=high, p_value=p_value)
+    return ends and (*ends, mean_beyond(ratios, margin))
 
 
 def _slowdown(visits: Sequence[PairVisit]) -> float:
@@ -101,8 +96,8 @@ class Pairs:
 
         It is that of undisturbed visits in calm moments. Where these were few, it is that of all
         undisturbed ones, or where these were few too of all, and its interval also holds that of
-        the calm ones. Unless they agree, it holds what slowness changes: a slow machine may slow
-        one side alone by as much as it is slow. Where that is too much, the ratio is withheld.
+        the calm ones. Unless they agree, it also holds what slowness changes: a slow machine may
+        slow one side alone by as much as it is slow. Where that is too much, it is withheld.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -118,16 +113,17 @@ class Pairs:
             return _without_interval(ratio, None)
         if ratio.low is None or ratio.high is None or len(calm) == len(counted):
             return ratio
-        agreed = _holding(ratio, calm, margin)
-        if agreed is not None:
-            return agreed
-        slowdown = _slowdown(counted)
+        few = _of_few(calm, margin)
+        do_agree = few is not None and few[0] <= ratio.high and ratio.low <= few[1]
+        slowdown = 1.0 if do_agree else _slowdown(counted)
         if slowdown > WIDEST:
             return _without_interval(ratio, BUSY if is_busy else SLOW)
         low, high = ratio.low / slowdown, ratio.high * slowdown
-        if is_busy:
-            return replace(ratio, low=low, high=high, p_value=1.0, withheld=BUSY)
         p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
+        if few is not None:
+            low, high, p_value = min(low, few[0]), max(high, few[1]), max(p_value, few[2])
+        if is_busy and not do_agree:
+            return replace(ratio, low=low, high=high, p_value=1.0, withheld=BUSY)
         return replace(ratio, low=low, high=high, p_value=p_value)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> PairedRatio | None:

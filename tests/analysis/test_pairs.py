@@ -113,16 +113,18 @@ def test_a_pair_that_was_busy_all_the_time_has_a_ratio_where_it_can_be_trusted()
 
 
 @pytest.mark.parametrize("calm", [3, 5, 6, 9])
-@pytest.mark.parametrize("most", [0.0, 0.03, 0.3])
-def test_an_interval_of_few_calm_visits_holds_their_ratio(calm: int, most: float) -> None:
-    """Though slow moments change it; equal sides are seldom taken for what they change."""
+@pytest.mark.parametrize(("most", "slowdown"), [(0.0, 1.4), (0.03, 1.1), (0.3, 1.1)])
+def test_an_interval_of_few_calm_visits_holds_their_ratio(
+    calm: int, most: float, slowdown: float
+) -> None:
+    """Though slow moments change it by more than they are slow; equal sides are seldom widened."""
     draw = random.Random(1)
     held, widened, runs = 0, 0, 200
     for _ in range(runs):
         change = math.exp(draw.choice((-most, most)) if most < 0.1 else draw.uniform(-most, most))
         ratios = [draw.lognormvariate(0.0, 0.025) for _ in range(calm)]
         slow = [change * draw.lognormvariate(0.0, 0.03) for _ in range(40 - calm)]
-        found = told_apart(ratios, slow, slowdown=1.4).ratio("cpu", "gpu", 0.01)
+        found = told_apart(ratios, slow, slowdown).ratio("cpu", "gpu", 0.01)
         assert found is not None and found.low is not None and found.high is not None
         held += found.low <= 1 <= found.high
         widened += found.high / found.low > 1.4**2
