@@ -340,7 +340,7 @@ class CellRunner:
     def _memory_bytes(self) -> dict[str, int]:
         """What may be taken of each device: an accelerator's own, or else what the host has."""
         described = self.environment.get("devices") or ()
-        own = {device["device"]: device.get("total_memory") for device in described}
+        own = {device.get("device"): device.get("total_memory") for device in described}
         free = free_memory_bytes()
         of_each = {name: own.get(here) or free for name, here in self._prepared.devices.items()}
         return {name: size for name, size in of_each.items() if size is not None}

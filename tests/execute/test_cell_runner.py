@@ -78,3 +78,8 @@ def test_memory_is_that_of_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = {"cpu": "cpu", "gpu": "cuda:0", "xpu": "xpu:0"}
     runner._preflight = Preflight(described, devices, {}, [], False)
     assert runner._memory_bytes() == {"cpu": 7, "gpu": 9, "xpu": 7}
+
+    # which another interpreter says
+    told = {"torch": {"threads": 2}, "devices": [{"device": "cuda:0", "total_memory": "9"}]}
+    with pytest.raises(ValueError, match="no sizes"):
+        Preflight.of(told, devices, {}, [], False)

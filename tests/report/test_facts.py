@@ -63,7 +63,7 @@ def test_a_calibration_says_what_could_be_seen_and_how_calm_it_was() -> None:
     ]
     told = fact("What can be seen here", [row()], calibration=lines)
     assert told.startswith("2026-11-30: In 0 of 24 pairs")
-    assert "differences from 1.5 to 3.2 % could be seen" in told
+    assert "Differences from 1.5 to 3.2 % could be seen" in told
     assert "60 % of the visits were calm" in told
 
 
