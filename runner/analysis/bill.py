@@ -24,7 +24,7 @@ from runner.config.workload.call import PARTS
 from runner.rows.other_schemas import own_columns
 from runner.rows.rows import BenchmarkRow, PairVisit, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import PairedRatio, verdict_of
+from runner.stats.sequential import PairedRatio
 
 DECIDING = 0.9  # of all that the calls take, or save and lose: the fewest with so much are named
 NAMED_AT_MOST = 5
@@ -285,7 +285,7 @@ class _Writer:
             low=ratio.low,
             high=ratio.high,
             visits=ratio.visits,
-            verdict=verdict_of(ratio.low, ratio.high, self._report.same_within),
+            verdict=ratio.verdict(self._report.same_within),
             reason=ratio.withheld,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.analysis.pairs import Pairs, elements_of
+from runner.analysis.pairs import BUSY, SLOW, Pairs, elements_of
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
@@ -15,6 +15,7 @@ from runner.config.schema import Report
 from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow, grouped
 from runner.stats.estimate import Estimate, extreme
+from runner.stats.log_estimate import LogEstimate
 from runner.stats.sequential import ERROR, PairedRatio, adjusted, smallest_difference, verdict_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Speedup(CellKey):
     # how much the machine varies between moments; blank where that is not known
     low: float | None = None
     high: float | None = None  # upper end of the speed-up's interval
-    # number of visits in the ratio; blank where the sides were not measured in turn
+    # number of visits in the ratio, also where it is withheld; blank where the sides were not
+    # measured in turn
     paired: int | None = None
     # number of all visits, also those in slow moments; the ratio uses these where too few were calm
     in_all: int | None = None
@@ -54,8 +56,10 @@ class Speedup(CellKey):
     # number of processes that made the visits. With 1 the interval does not include differences
     # between processes
     pair_processes: int | None = None
+    # number of processes that made all visits, also those in slow moments
+    processes_in_all: int | None = None
     # p value of the hypothesis that the sides are equal, adjusted for the run's other comparisons
-    # (Benjamini and Hochberg); blank where the sides were not measured in turn
+    # (Benjamini and Hochberg); blank without an interval
     adjusted_p: float | None = None
     # faster, slower, same or unclear, of the other side; blank without a ratio
     verdict: str | None = None
@@ -63,6 +67,9 @@ class Speedup(CellKey):
     # differ by here, where ``+sweep=noise`` has measured it
     smallest_difference: float | None = None
     reason: str | None = None  # why no ratio is claimed, or why the verdict is unclear
+    # the value of the axis whose side alone spends most of its time on fresh memory for its output
+    # (flag first_touch): the ratio is not one of their work
+    fresh_memory: str | None = None
     fastest_dtype: str | None = None  # the dtype of the same kind in which the baseline is fastest
     fastest_s: float | None = None  # the baseline's median in that dtype
     fastest_speedup: float | None = None  # fastest_s / other_s
@@ -224,6 +231,8 @@ class _Comparer:
         ratios: dict[str, Any] = {"reason": reason}
         if reason is None and base is not None and before is not None and after is not None:
             ratios = self._ratios((base, before), (other, after), paired)
+        if base is not None and paired is not None and reason in (None, paired.withheld):
+            ratios |= self._of_visits(base, other, paired)
         return Speedup(
             **dict(zip(AXES, _axes_of(other), strict=True)),
             variant=other.variant,
@@ -249,8 +258,14 @@ class _Comparer:
         columns = _columns(ratio, "speedup", "low", "high")
         margin = self._report.same_within
         columns["verdict"] = verdict_of(ratio.low, ratio.high, margin)
-        if paired is None and columns["verdict"] == "unclear":  # whatever else is claimed
-            columns["reason"] = UNCLEAR["no_interval" if ratio.low is None else "wide"]
+        if paired is not None:
+            columns["verdict"], columns["reason"] = paired.verdict(margin), paired.withheld
+            columns["adjusted_p"] = paired.p_value
+        elif ratio.low is not None and ratio.high is not None:
+            estimate = LogEstimate.of_interval(ratio.value, ratio.low, ratio.high)
+            columns["adjusted_p"] = estimate.p_value(margin)
+        else:
+            columns["reason"] = UNCLEAR["no_interval"]
         seen = smallest_difference(ratio.value, ratio.low, ratio.high, margin)
         if seen is not None and self._pairs is not None:
             for row in (base_row, other_row):
@@ -258,11 +273,10 @@ class _Comparer:
                     seen, self._pairs.floor((row.device_name, row.threads), row.op, row.size)
                 )
         columns["smallest_difference"] = seen
-        if paired is not None:
-            columns |= {"paired": paired.visits, "pair_processes": paired.processes}
-            columns["adjusted_p"] = paired.p_value
-            came = self._pairs and self._pairs.as_it_came(base_row.cell, other_row.cell)
-            columns["as_it_came"], columns["in_all"] = came or (None, None)
+        is_fresh = [FRESH in row.flags for row in (base_row, other_row)]
+        if any(is_fresh) and not all(is_fresh):
+            side = base_row if is_fresh[0] else other_row
+            columns["fresh_memory"] = str(getattr(side, self._axis))
         fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
         # of a baseline that was measured while the machine was busy it is not known
         if fastest is not None and not objection(base_row):
@@ -278,6 +292,17 @@ class _Comparer:
                 names = ("build_calls", "build_calls_low", "build_calls_high")
                 columns |= _columns(built.over(gain), *names)
         return columns | self._with_transfers(base, other, columns["verdict"], paired)
+
+    def _of_visits(
+        self, base: BenchmarkRow, other: BenchmarkRow, paired: PairedRatio
+    ) -> dict[str, Any]:
+        """The columns of a comparison in turn that may be claimed, or that moments forbid."""
+        came = self._pairs.as_it_came(base.cell, other.cell) if self._pairs is not None else None
+        columns: dict[str, Any] = {"paired": paired.visits, "pair_processes": paired.processes}
+        if came is not None:
+            columns |= {"as_it_came": came.value, "in_all": came.visits}
+            columns["processes_in_all"] = came.processes
+        return columns
 
     def _over(self, before: Estimate, after: Estimate) -> Estimate:
         """A ratio of two moments; no interval is made where none could be said."""
@@ -346,7 +371,7 @@ class _Comparer:
             why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
                 return f"{self._axis}={side}: {why}"
-        if paired is not None and paired.withheld:
+        if paired is not None and paired.withheld and paired.low is None:
             return paired.withheld
         if base.node == other.node or self._report.compare_across_nodes:
             return None
@@ -368,8 +393,12 @@ UNCLEAR = {
     "no_interval": "not measured in turn, and its samples or visits do not suffice for an interval",
     "chance": "among so many comparisons it may be chance",
     "wide": "its interval allows more than one verdict",
+    "busy": BUSY,
+    "slow": SLOW,
 }
-"""Why a verdict is unclear."""
+"""Why a verdict is unclear, or withheld."""
+
+FRESH = "first_touch"
 
 OF_MOMENTS = ("contended", "slow_machine")
 """Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""

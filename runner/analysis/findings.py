@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.analysis.comparison import FORBIDDING, Speedup
 from runner.analysis.crossover import Crossover, curve_of
-from runner.analysis.questions import Sentence, cells_of, estimate_of, further_axes, subject_of
+from runner.analysis.questions import Sentence, cells_of, estimate_of, further_axes, named
 from runner.config.axes import label
 from runner.rows.flags import has_failed_check
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, TensorRow, grouped
@@ -144,7 +144,7 @@ def _told(
     is_gain = (speedup.speedup or 1.0) >= 1
     key = f"{'perhaps_' if tone == 'unclear' else ''}{'faster' if is_gain else 'slower'}"
     other = speedup.other if speedup.axis in SPEAKING else f"{speedup.axis}={speedup.other}"
-    values: dict[str, object] = {"what": subject_of(speedup, further), "other": other}
+    values: dict[str, object] = {"what": named(speedup, further), "other": other}
     curve = curves.get(curve_of(speedup))
     if tone == "faster" and curve is not None and curve.state == "found":
         unit, at, _, _ = curve.location
@@ -209,9 +209,11 @@ def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
     if claims:
         numbers = {"count": claims, "chance": math.ceil(ERROR * claims)}
         said.append(Sentence(_key_of_chance(claims), numbers | {"of": round(1 / ERROR)}))
-    one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
-    if one_process:
-        said.append(Sentence("one_process", {"count": one_process}))
+    of_one = [speedup for speedup in with_ratio if speedup.pair_processes == 1]
+    only_calm = sum((speedup.processes_in_all or 1) > 1 for speedup in of_one)
+    for key, count in {"one_process": len(of_one) - only_calm, "one_was_calm": only_calm}.items():
+        if count:
+            said.append(Sentence(key, {"count": count}))
     not_paired = sum(speedup.paired is None for speedup in with_ratio)
     if not_paired:
         said.append(Sentence("not_in_turn", {"count": not_paired}))

@@ -14,7 +14,7 @@ from typing import Any
 from runner.config.size import first_input_shape
 from runner.rows.rows import PairVisit, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.intervals import quantile
+from runner.stats.intervals import mean_beyond, mean_interval, quantile
 from runner.stats.sequential import PairedRatio, log_ratios, paired_ratio
 
 BEST = 0.05  # quantile of a side's times that stands for the machine at its best
@@ -25,6 +25,7 @@ FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
 WIDEST = 2.0  # slowdown that a paired ratio's interval may hold: with more it would say nothing
 WIDEST_OF_MOMENTS = 10.0  # that of a ratio of two moments, which cannot be measured better
 DEVICE = ("device_name", "threads")  # what a calibration holds for
+SIDES = attrgetter("baseline_s"), attrgetter("other_s")
 BUSY = "something kept the machine busy nearly all the time"
 SLOW = "the machine was slow nearly all the time, and calm moments do not agree"
 
@@ -45,13 +46,32 @@ def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
 
 
-def _agree(calm: Sequence[PairVisit], slow: Sequence[PairVisit]) -> bool:
-    """Whether the ratio of a few calm visits lies in the interval of those of slow moments."""
-    if not slow or len(calm) < FEWEST_AGREEING:
-        return not slow
-    of_slow = _ratio(slow, 0.0)
-    low, high = of_slow.low, of_slow.high
-    return low is not None and high is not None and low <= _ratio(calm, 0.0).value <= high
+def _of_few(calm: Sequence[PairVisit], margin: float) -> tuple[float, float, float] | None:
+    """The interval of a few calm visits and its p value; None: they are too few to say anything.
+
+    It is that of the sign test, or where they are too few for one Student's.
+    """
+    if len(calm) < FEWEST_AGREEING:
+        return None
+    ratios, own = [visit.baseline_s / visit.other_s for visit in calm], _ratio(calm, margin)
+    ends = (own.low, own.high) if own.low and own.high else mean_interval(ratios)
+    return ends and (*ends, mean_beyond(ratios, margin))
+
+
+def _slowdown(visits: Sequence[PairVisit]) -> float:
+    """How many times slower than at its best the machine was in half of these visits.
+
+    What disturbed one is in its times too, and need not have been there when the machine was read.
+    """
+    best = {side: quantile(sorted(map(side, visits)), BEST) for side in SIDES}
+    told = [
+        max(visit.machine_slowdown, *(side(visit) / best[side] for side in SIDES))
+        if not visit.undisturbed
+        else visit.machine_slowdown
+        for visit in visits
+        if visit.machine_slowdown is not None
+    ]
+    return median(told) if told else math.inf
 
 
 def _without_interval(ratio: PairedRatio, withheld: str | None) -> PairedRatio:
@@ -75,9 +95,9 @@ class Pairs:
         """The baseline's time over the other side's; None where they were not measured in turn.
 
         It is that of undisturbed visits in calm moments. Where these were few, it is that of all
-        undisturbed ones, and unless the calm ones agree, its interval holds what slowness changes:
-        a slow machine may slow one side alone by as much as it is slow. Where that is too much, it
-        is withheld.
+        undisturbed ones, or where these were few too of all, and its interval also holds that of
+        the calm ones. Unless they agree, it also holds what slowness changes: a slow machine may
+        slow one side alone by as much as it is slow. Where that is too much, it is withheld.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -86,26 +106,30 @@ class Pairs:
         calm = [visit for visit in undisturbed if visit.calm]
         if len(calm) >= FEWEST_CALM:
             return _ratio(calm, margin)
-        if len(undisturbed) < min(FEWEST_CALM, len(visits)):
-            why = BUSY if len(visits) >= FEWEST_CALM else None
-            return _without_interval(_ratio(visits, margin), why)
-        ratio = _ratio(undisturbed, margin)
-        if ratio.low is None or ratio.high is None:
+        is_busy = len(undisturbed) < min(FEWEST_CALM, len(visits))
+        counted = visits if is_busy else undisturbed
+        ratio = _ratio(counted, margin)
+        if is_busy and len(visits) < FEWEST_CALM:
+            return _without_interval(ratio, None)
+        if ratio.low is None or ratio.high is None or len(calm) == len(counted):
             return ratio
-        if _agree(calm, [visit for visit in undisturbed if not visit.calm]):
-            return ratio
-        slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
-        slowdown = median(slowdowns) if slowdowns else math.inf
+        few = _of_few(calm, margin)
+        do_agree = few is not None and few[0] <= ratio.high and ratio.low <= few[1]
+        slowdown = 1.0 if do_agree else _slowdown(counted)
         if slowdown > WIDEST:
-            return _without_interval(ratio, SLOW)
-        p_value = _ratio(undisturbed, (1 + margin) * slowdown - 1).p_value
+            return _without_interval(ratio, BUSY if is_busy else SLOW)
         low, high = ratio.low / slowdown, ratio.high * slowdown
+        p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
+        if few is not None:
+            low, high, p_value = min(low, few[0]), max(high, few[1]), max(p_value, few[2])
+        if is_busy and not do_agree:
+            return replace(ratio, low=low, high=high, p_value=1.0, withheld=BUSY)
         return replace(ratio, low=low, high=high, p_value=p_value)
 
-    def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
-        """The median ratio of all visits, of slow moments too, and their number."""
+    def as_it_came(self, baseline_cell: str, other_cell: str) -> PairedRatio | None:
+        """The ratio of all visits, of slow moments too."""
         visits = self._visits.get((baseline_cell, other_cell))
-        return (_ratio(visits, 0.0).value, len(visits)) if visits else None
+        return _ratio(visits, 0.0) if visits else None
 
     def floor(self, where: tuple[str | None, int | None], op: str, size: str) -> float:
         """What even equal sides differ by on that device with so many threads; 0: not known.
@@ -128,8 +152,8 @@ class Pairs:
         for visits in self._visits.values():
             calm = [visit for visit in visits if visit.calm and visit.undisturbed] or visits
             told += [v.machine_slowdown for v in calm if v.machine_slowdown is not None]
-            for side in ("baseline_s", "other_s"):
-                times = sorted(map(attrgetter(side), calm))
+            for side in SIDES:
+                times = sorted(map(side, calm))
                 best = quantile(times, BEST)
                 slowdowns += [seconds / best for seconds in times if best > 0]
         if len(slowdowns) < 2 * FEWEST_VISITS:

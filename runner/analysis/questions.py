@@ -197,7 +197,7 @@ class _SentenceWriter:
         return Sentence("break_even", {**self._values(speedup), "calls": calls}, cells_of(speedup))
 
     def _values(self, speedup: Speedup) -> dict[str, object]:
-        what: object = subject_of(speedup, self._further)
+        what = named(speedup, self._further)
         row = self._rows.get(speedup.other_cell)
         if speedup.axis == "impl" and row is not None and row.gradient is None:
             what = Sentence("without_gradient", {"what": what})
@@ -221,6 +221,15 @@ def subject_of(item: Speedup | Crossover, further: Iterable[str]) -> str:
     """What is compared, or a curve of it, without the axis that it is compared along."""
     named = [getattr(item, key) for key in ("op", "size", "dtype") if key != item.axis]
     return " ".join([*filter(None, named), *(f"{key}={getattr(item, key)}" for key in further)])
+
+
+def named(speedup: Speedup, further: Iterable[str]) -> str | Sentence:
+    """What is compared, and which side alone has fresh memory at each call."""
+    what = subject_of(speedup, further)
+    if speedup.fresh_memory is None:
+        return what
+    side = f"{speedup.axis}={speedup.fresh_memory}"
+    return Sentence("fresh_memory", {"what": what, "side": side})
 
 
 def first_of(names: Sequence[str], most: int) -> str | Sentence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -11,8 +11,9 @@ from runner.cells.cell import Cell
 from runner.config.axes import AXES, COMPARED_BY_ITSELF, CellKey, same_but, values_of
 from runner.config.schema import DEFAULT_BASELINE, Compare, Report
 
-# of a side's inputs and outputs: what is drawn, the memory where it is used, what is returned
+# of a side's inputs and outputs: what is drawn, the memory where it is used, what is returned ...
 COPIES = 3
+COPIES_OF_BACKWARD = 5  # ... and what is saved for a backward pass, and its gradients
 SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for one process only
 
 
@@ -44,14 +45,14 @@ def in_turn(
     report: Report,
     can_run: Callable[[Cell], bool],
     *,
-    memory_bytes: int | None,
+    memory_bytes: Mapping[str, int],
 ) -> list[list[int]]:
     """The cells that are measured together, as positions; each group has its baseline first.
 
     Cells are compared that differ along the compared axis alone. Those that fit into memory
     together form one group; of those that do not, each forms one with the baseline, where two fit.
-    ``memory_bytes`` are those that a group may take; None: not known. A baseline may be in several
-    groups, which are in the order of the first cell of each.
+    ``memory_bytes`` are those that a group may take of each device, where they are known. A
+    baseline may be in several groups, which are in the order of the first cell of each.
     """
     common = same_but(report.axis)
     sides: dict[tuple[object, ...], list[int]] = {}
@@ -74,13 +75,16 @@ def in_turn(
 
 
 def _fitting(
-    cells: Sequence[Cell], baseline: int, others: Sequence[int], memory_bytes: int | None
+    cells: Sequence[Cell], baseline: int, others: Sequence[int], memory_bytes: Mapping[str, int]
 ) -> list[list[int]]:
     """One group of all, or pairs, or single cells: whatever fits."""
-    limit = cells[baseline].limit.memory_bytes or memory_bytes
+    limit = cells[baseline].limit.memory_bytes
 
     def fits(members: Sequence[int]) -> bool:
-        return limit is None or COPIES * sum(cells[m].tensor_bytes for m in members) <= limit
+        sides = [cells[member] for member in members]
+        if limit is None:
+            return _fit(sides, memory_bytes)
+        return sum(_needed_bytes(sides).values()) <= limit
 
     if fits([baseline, *others]):
         return [[baseline, *others]]
@@ -89,17 +93,31 @@ def _fitting(
     return [*(pairs or [[baseline]]), *single]
 
 
+def _needed_bytes(cells: Sequence[Cell]) -> dict[str, int]:
+    """What sides take of each device, while they take turns."""
+    needed: dict[str, int] = {}
+    for cell in cells:
+        copies = COPIES if cell.direction == "forward" else COPIES_OF_BACKWARD
+        needed[cell.device] = needed.get(cell.device, 0) + copies * cell.tensor_bytes
+    return needed
+
+
+def _fit(cells: Sequence[Cell], memory_bytes: Mapping[str, int]) -> bool:
+    needed = _needed_bytes(cells)
+    return all(size <= memory_bytes.get(device, size) for device, size in needed.items())
+
+
 def rounds_of(
     cells: Sequence[Cell],
     report: Report,
     can_run: Callable[[Cell], bool],
     *,
-    memory_bytes: int | None,
+    memory_bytes: Mapping[str, int],
 ) -> list[list[Cell]]:
     """The calls of each workload that are visited together, the model itself first.
 
     They differ in the call and along the compared axis alone. ``memory_bytes`` are those that a
-    workload may take; None: not known. One that takes more is in none.
+    workload may take of each device, where they are known. One that takes more is in none.
     """
     shared = values_of(*(name for name in AXES if name not in ("op", "size", report.axis)))
     groups: dict[tuple[object, ...], list[Cell]] = {}
@@ -109,12 +127,7 @@ def rounds_of(
     ordered = [
         sorted(group, key=lambda cell: not cell.operation.passes) for group in groups.values()
     ]
-    return [
-        group
-        for group in ordered
-        if len(group) > 1
-        and (memory_bytes is None or COPIES * sum(c.tensor_bytes for c in group) <= memory_bytes)
-    ]
+    return [group for group in ordered if len(group) > 1 and _fit(group, memory_bytes)]
 
 
 def process_count(group: Sequence[Cell], compare: Compare) -> int:

@@ -74,6 +74,8 @@ class CellGroup(Generic[Run]):
     processes: int  # that measure it, one after another
     can_take_turns: bool = True  # whether its process has survived that so far
     spent_s: float = 0.0  # that its processes took together, when it was last measured
+    # the baseline with each side that found no memory beside all others
+    apart: list[CellGroup[Run]] = field(default_factory=list)
 
 
 def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup[Run]]]:
@@ -257,7 +259,7 @@ class CellRunner:
         dies, has none.
         """
         visits: list[PairVisit] = []
-        for group in rounds_of(cells, report, self.can_run, memory_bytes=free_memory_bytes()):
+        for group in rounds_of(cells, report, self.can_run, memory_bytes=self._memory_bytes()):
             name = group[0].call.workload if group[0].call else ""
             tell(f"going through {name} again and again, {len(group)} calls ...")
             plan = Plan(report.same_within, visits_only=True, is_round=True)
@@ -271,7 +273,7 @@ class CellRunner:
         cells = [run.cell for run in runs]
         positions = [[position] for position in range(len(runs))]
         if compare.in_turn:
-            memory_bytes = free_memory_bytes()
+            memory_bytes = self._memory_bytes()
             positions = in_turn(cells, report, self.can_run, memory_bytes=memory_bytes)
         groups = []
         for members in positions:
@@ -283,7 +285,10 @@ class CellRunner:
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
         """Run a group in one of its processes: in turn, or each cell alone where that fails."""
-        sides = [run for run in group.runs if run.did_well]
+        if process == 1:
+            group.apart = []
+        apart = [pair.runs[1] for pair in group.apart]
+        sides = [run for run in group.runs if run.did_well and run not in apart]
         if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
             cells, folders = [run.cell for run in sides], [run.folder for run in sides]
             visits_only = process > max(cell.processes for cell in cells)
@@ -294,12 +299,19 @@ class CellRunner:
                 run.rows = of_run or run.rows
             if rows is not None:
                 # of one that had no memory beside the others this process has no row yet
-                sides = [run for run, of_run in zip(sides, rows, strict=False) if not of_run]
+                left = [run for run, of_run in zip(sides, rows, strict=False) if not of_run]
+                if process == 1 and len(sides) > 2 and sides[0] not in left:
+                    # it may have some beside the baseline alone
+                    group.apart = [CellGroup([sides[0], run], group.processes) for run in left]
+                    left = []
+                sides = left
 
         # alone, in its next process, if it is to have one
         for run in sides:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
+        for pair in group.apart:
+            self.run_group(pair, process, same_within)
 
     @contextmanager
     def writing_behind(self) -> Iterator[None]:
@@ -324,6 +336,14 @@ class CellRunner:
         """Wait until all is written, but for so many of the latest."""
         while len(self._under_way) > but:
             self._under_way.popleft().result()
+
+    def _memory_bytes(self) -> dict[str, int]:
+        """What may be taken of each device: an accelerator's own, or else what the host has."""
+        described = self.environment.get("devices") or ()
+        own = {device.get("device"): device.get("total_memory") for device in described}
+        free = free_memory_bytes()
+        of_each = {name: own.get(here) or free for name, here in self._prepared.devices.items()}
+        return {name: size for name, size in of_each.items() if size is not None}
 
     def runs_of(self, group: CellGroup[Run]) -> list[CellRun]:
         """All that a group's visits give rows of."""

@@ -30,6 +30,7 @@ from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
 from runner.files import open_log, trim_log
 from runner.measure.gate import WAITING
+from runner.measure.noise_sources import PAIR
 from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
 from runner.rows.columns import problem_of, unpacked
 from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept, with_values
@@ -44,9 +45,9 @@ class WorkerDied(Exception):
     """The worker's process ended; the message says how."""
 
 
-def _show_wait(step: str) -> None:
+def _show(step: str) -> None:
     """A sweep that stands still says why."""
-    if step.startswith(WAITING):
+    if step.startswith((WAITING, PAIR)):
         tell(step)
 
 
@@ -101,7 +102,7 @@ class Worker:
                         now = time.monotonic()
                         start += now - begun if step == BUILDING else 0.0
                         (step,), begun = map(one_line, said), now
-                        _show_wait(step)
+                        _show(step)
                     elif kind == "kept":
                         kept = said
                     else:
@@ -115,6 +116,8 @@ class Worker:
             status = "timeout"
         except WorkerDied as death:
             status, what = "crashed", str(death)
+        if step.startswith(WAITING) and time.monotonic() - begun > patience_s:
+            step = "timing"  # which follows when patience is over, without a word
         seconds, reason = time.monotonic() - start, f"{what}, while {step}"
         with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
             print(f"{cell.label}: {status}: {reason}", file=file)
@@ -149,7 +152,7 @@ class Worker:
                     if side != ALL_SIDES and step != BUILDING:
                         left_s[side] -= now - begun
                     side, step = said[0], one_line(said[1])
-                    _show_wait(step)
+                    _show(step)
                 elif kind == "done":
                     return outcome_of(cells, said)
                 begun = now

@@ -44,6 +44,9 @@ class Preflight:
         texts = [*devices.items(), *unavailable.items(), problems]
         if not all(isinstance(text, str) for text in chain.from_iterable(texts)):
             raise ValueError("no texts")
+        sizes = [device.get("total_memory") for device in environment.get("devices", ())]
+        if not all(isinstance(size, int | None) for size in sizes):
+            raise ValueError("no sizes")
         int(environment["torch"]["threads"])
         return cls(environment, devices, unavailable, problems, bool(is_spoiled))
 

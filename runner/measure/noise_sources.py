@@ -6,10 +6,18 @@ What Linux shows may be missing: in containers, on other systems. The report's w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+PAIR = "timing pair"  # begins what a calibration says, so that it does not stand still in silence
+
+
+def _share_of_steal(told: str) -> str:
+    """The share of the time that was not idle, of a line of ``/proc/stat``."""
+    user, nice, system, _, _, *further = map(int, told.split()[:8])
+    return f"{100 * further[-1] / max(1, user + nice + system + sum(further)):.1f} %"
 
 
 class Look(NamedTuple):
@@ -18,6 +26,7 @@ class Look(NamedTuple):
     file: str
     tells: str
     quiet: str
+    said: Callable[[str], str] = str  # what is kept of what was told
 
 
 CPU = "sys/devices/system/cpu"
@@ -27,7 +36,9 @@ LOOKS = {
     "no_turbo": Look(f"{CPU}/intel_pstate/no_turbo", r"(\d)", "1"),
     "smt": Look(f"{CPU}/smt/active", r"(\d)", "0"),
     "cpu_quota": Look("sys/fs/cgroup/cpu.max", r"(.+)", "max.*"),
-    "steal": Look("proc/stat", r"cpu +(?:\d+ ){7}(\d+)", "0"),
+    "cpu_quota_v1": Look("sys/fs/cgroup/cpu/cpu.cfs_quota_us", r"(-?\d+)", "-1"),
+    # earlier releases kept the counter, which tells of no share
+    "steal": Look("proc/stat", r"cpu +((?:\d+ ){7}\d+)", r"0\.0 %|\d+", _share_of_steal),
     "running": Look("proc/loadavg", r".* (\d+)/", "1"),
     "isolated": Look(f"{CPU}/isolated", r"(.*)", ".+"),
     "huge_pages": Look(
@@ -42,7 +53,7 @@ def noise_sources(root: Path = Path("/")) -> dict[str, str | None]:
     for name, look in LOOKS.items():
         with suppress(OSError, UnicodeError):
             told = re.match(look.tells, (root / look.file).read_text(encoding="utf-8"))
-            found[name] = told and told[1]
+            found[name] = told and look.said(told[1])
     return found
 
 

@@ -378,7 +378,11 @@ def _timed(call: Thunk, side: Side) -> list[Block]:
 
 
 def _settle(call: Thunk, side: Side) -> None:
-    """Call until blocks no longer become faster."""
+    """Call until blocks no longer become faster.
+
+    By then a pool of threads has settled too whose number differs from the other side's: it starts
+    its threads at the first of these calls, which takes milliseconds, and is steady after eight.
+    """
     least, not_faster, calls, spent_s = math.inf, 0, 0, 0.0
     for _ in range(MOST_SETTLING):
         block_s = side.clock.time(call, side.shape.calls).wall_s

@@ -37,6 +37,10 @@ class PairedRatio:
     withheld: str | None = None  # why it may not be claimed
     middles: tuple[float, ...] = ()  # each process's own ratio, where there are several
 
+    def verdict(self, margin: float) -> str:
+        """What may be said of the side that it divides by, as :func:`verdict_of`."""
+        return "unclear" if self.withheld else verdict_of(self.low, self.high, margin)
+
 
 def paired_ratio(
     log_ratios: Sequence[Sequence[float]], margin: float, *, is_last: bool = True

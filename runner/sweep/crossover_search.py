@@ -219,13 +219,15 @@ class CrossoverSearch:
         if len(sides) < len(cells):
             return None
         (comparison,) = compare(sides, self._report, pairs=self._in_turn)
+        if comparison.reason in (BUSY, SLOW):
+            return "disturbed"
         if comparison.speedup is not None:
             return "wins" if comparison.speedup > 1 + self._report.same_within else "loses"
 
         flags = merged(*(row.flags for row in sides))
         telling = {*FORBIDDING, *STATUSES} - {"ok"}
         problems = {*flags, *(row.status for row in sides)} & telling
-        if comparison.reason in (BUSY, SLOW) or (problems and problems <= {*OF_MOMENTS}):
+        if problems and problems <= {*OF_MOMENTS}:
             return "disturbed"
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 

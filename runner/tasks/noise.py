@@ -19,6 +19,7 @@ import torch
 from runner.analysis.pairs import FEWEST_CALM
 from runner.config.schema import Report
 from runner.measure.cache_table import CacheTable
+from runner.measure.noise_sources import PAIR
 from runner.rows.rows import NoiseRow
 from runner.stats import sequential
 from runner.stats.intervals import rate_high
@@ -46,6 +47,10 @@ class Calibration:
     pairs: int
     alarms: int
     largest_difference: float
+    visits: int
+    smallest_difference: float
+    alarm_rate_high: float
+    calm_share: float
 
 
 def run(task: Task) -> TaskResult:
@@ -97,7 +102,7 @@ def calibrations(device_names: Collection[str]) -> list[dict[str, Any]]:
 
 def _pair(task: Task, number: int) -> tuple[sequential.PairedRatio | None, float]:
     """The ratio of an operation and its twin, if moments were calm, and the share that were."""
-    task.report_step(f"timing pair {number + 1} of {PAIRS}")
+    task.report_step(f"{PAIR} {number + 1} of {PAIRS}")
     seeded = replace(task, cell=replace(task.cell, seed=task.cell.seed + number))
     opened = [open_side(prepare(replace(seeded, function=twin))) for twin in _twins(task.function)]
     if any(side.opening.sampled is not None for side in opened):

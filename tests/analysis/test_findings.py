@@ -189,6 +189,27 @@ def test_ratios_of_a_single_process_are_counted_and_said_to_be_so() -> None:
     assert "1 ratio is of one process, and may differ in another (timing=default takes two)" in text
     text = str(finding_text(trust(found, in_turn[1:])[-1], ENGLISH))
     assert "of one process" not in text
+    # which timing=default would not change
+    calm = [replace(in_turn[0], processes_in_all=2)]
+    text = str(finding_text(trust(found, calm)[-1], ENGLISH))
+    assert "1 ratio is of one process, as the others found no calm moments" in text
+    assert "timing=default" not in text
+
+
+@pytest.mark.parametrize(
+    ("flagged", "side"), [("c", "device=cpu"), ("g", "device=gpu"), ("cg", ""), ("", "")]
+)
+def test_a_ratio_of_fresh_memory_to_none_is_said_to_be_one(flagged: str, side: str) -> None:
+    rows = [
+        row(device, seconds, flags=("first_touch",) if device[0] in flagged else ())
+        for device, seconds in (("cpu", 2.0), ("gpu", 1.0))
+    ]
+    read = analyse(rows, [], Report(baseline={"device": "cpu"}))
+    top = str(finding_text(read.findings[0], ENGLISH))
+    (gain,) = (answer for answer in read.answers if answer.key == "gain")
+    for text in (top, sentence_text(gain.sentences[0])):
+        assert ("fresh memory" in text) == bool(side)
+        assert not side or f"add 8x8 float32 (with {side} alone" in text
 
 
 def test_a_ratio_that_one_interruption_may_have_made_is_not_named() -> None:

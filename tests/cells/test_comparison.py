@@ -1,5 +1,6 @@
 """What is compared where the user names nothing, and which cells are measured in turn."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -67,8 +68,8 @@ def test_what_a_dry_run_says_names_both_cases():
     assert in_words(ANY, cells(seed=[0])) == "compared in turn: nothing"
 
 
-def groups(grid, report, memory_bytes=None, can_run=lambda cell: True):
-    return in_turn(grid, report, can_run, memory_bytes=memory_bytes)
+def groups(grid, report, memory_bytes=math.inf, can_run=lambda cell: True, **of_others):
+    return in_turn(grid, report, can_run, memory_bytes={"cpu": memory_bytes, **of_others})
 
 
 def test_cells_that_differ_in_the_compared_axis_alone_are_one_group():
@@ -99,6 +100,25 @@ def test_a_group_too_large_for_memory_is_split_into_pairs_with_the_baseline():
     assert single == 3 * 64 * 4
     assert groups(grid, report, memory_bytes=3 * 2 * single) == [[0, 2], [0, 3], [1]]
     assert groups(grid, report, memory_bytes=single) == [[0], [1], [2], [3]]
+
+
+def test_what_a_backward_pass_keeps_counts_too():
+    grid = cells(dtype=["float32", "float64"], direction=["forward", "backward"])
+    report = Report(baseline={"dtype": "float32"})
+    forward = COPIES * (grid[0].tensor_bytes + grid[2].tensor_bytes)
+    assert groups(grid, report, memory_bytes=forward) == [[0, 2], [1], [3]]
+    assert groups(grid, report, memory_bytes=2 * forward) == [[0, 2], [1, 3]]
+
+
+def test_each_side_has_to_fit_into_the_memory_of_its_device():
+    grid = cells(dtype=["float32", "float64"], device=["gpu"])
+    of_dtypes = Report(baseline={"dtype": "float32"})
+    assert groups(grid, of_dtypes, memory_bytes=1, gpu=10**9) == [[0, 1]]
+    assert groups(grid, of_dtypes, memory_bytes=10**9, gpu=1) == [[0], [1]]
+    grid = cells(device=["cpu", "gpu"])
+    one = COPIES * grid[0].tensor_bytes
+    for sizes, found in (((one, one), [[0, 1]]), ((one - 1, one), [[0], [1]])):
+        assert groups(grid, Report(baseline={"device": "cpu"}), sizes[0], gpu=sizes[1]) == found
 
 
 def test_a_cells_own_limit_counts_before_what_is_free():
@@ -141,11 +161,11 @@ def workload(names: Sequence[str] = ("model", "mm", "add"), **axes: list[object]
 def test_all_calls_of_a_workload_are_visited_together_the_model_first() -> None:
     grid = [*workload(threads=[1, 2]), *cells(threads=[1, 2])]
     report = Report(baseline={"threads": 1})
-    (group,) = rounds_of(grid, report, lambda cell: True, memory_bytes=None)
+    (group,) = rounds_of(grid, report, lambda cell: True, memory_bytes={})
     names = ["net.model", "net.model", "net.mm", "net.mm", "net.add", "net.add"]
     assert [cell.op for cell in group] == names
     of_dtypes = Report(baseline={"dtype": "float32"})
-    by_dtype = rounds_of(grid, of_dtypes, lambda cell: True, memory_bytes=None)
+    by_dtype = rounds_of(grid, of_dtypes, lambda cell: True, memory_bytes={})
     assert [len(group) for group in by_dtype] == [3, 3]
 
 
@@ -153,5 +173,5 @@ def test_a_workload_that_does_not_fit_into_memory_is_not_visited_as_a_whole() ->
     grid = workload(threads=[1])
     needed = COPIES * 3 * 2 * 64 * 4
     for memory_bytes, count in ((needed, 1), (needed - 1, 0)):
-        found = rounds_of(grid, ANY, lambda cell: True, memory_bytes=memory_bytes)
+        found = rounds_of(grid, ANY, lambda cell: True, memory_bytes={"cpu": memory_bytes})
         assert len(found) == count

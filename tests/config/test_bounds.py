@@ -169,6 +169,13 @@ def test_a_dry_run_measures_nothing_however_it_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_calibration_is_of_one_thread_too_unless_a_number_is_given(tmp_path: Path) -> None:
+    sweep = "+sweep=noise op=add size=8 device=cpu dry_run=true"
+    both, one = answers(tmp_path, [sweep, f"{sweep} threads=1"])
+    assert "cpu threads=1 " in both.stdout and "2 cells" in both.stdout
+    assert "cpu threads=1 " in one.stdout and "1 cell" in one.stdout
+
+
 def test_a_dry_run_says_what_code_a_run_would_call(tmp_path: Path) -> None:
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "own.yaml").write_text(

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from runner.config.schema import LONGEST_S
 from runner.execute.channel import Inbox, say
 from runner.execute.worker import Worker, WorkerDied, rows_said
+from runner.measure.gate import WAITING
+from runner.measure.noise_sources import PAIR
 from runner.rows.columns import packed, unpacked
 from runner.rows.csv_store import collect, write_rows
 from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, PairVisit, Row, Sample, identified
@@ -176,6 +178,25 @@ class Dying(Worker):
     def talk(self, *request: Any) -> Iterator[tuple[Any, ...]]:
         yield from self.says
         raise WorkerDied("the process ended")
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "while_"), [(0.0, "timing"), (60.0, f"{WAITING} it is slow")]
+)
+def test_what_hangs_after_a_wait_does_not_hang_while_waiting(
+    patience_s: float, while_: str, tmp_path: Path
+) -> None:
+    Dying.says = [("begun",), ("step", f"{WAITING} it is slow")]
+    waiting = cell(timing={"patience_s": patience_s})
+    (told,), _ = Dying().run(waiting, tmp_path / "run.log")
+    assert str(told.reason).endswith(f", while {while_}")
+
+
+def test_what_takes_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = f"{WAITING} it is slow", "checking values", f"{PAIR} 1 of 8"
+    Dying.says = [("begun",), *(("step", step) for step in steps)]
+    Dying().run(cell(), tmp_path / "run.log")
+    assert capsys.readouterr().err.splitlines() == [steps[0], steps[2]]
 
 
 def test_what_a_process_has_kept_is_read_once_it_died_and_garbage_is_not(tmp_path: Path) -> None:

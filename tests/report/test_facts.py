@@ -53,6 +53,20 @@ def test_further_axes_of_the_run_are_named_with_their_values() -> None:
     assert "Further" not in fact("What was measured", found[1:])
 
 
+def test_a_calibration_says_what_could_be_seen_and_how_calm_it_was() -> None:
+    line = {"date": "2026-11-30", "pairs": 8, "alarms": 0}
+    # of an earlier release
+    assert fact("What can be seen here", [row()], calibration=[line]).endswith("95 % confidence).")
+    lines = [
+        {**line, "smallest_difference": seen, "calm_share": share}
+        for seen, share in ((0.015, 0.9), (0.032, 0.7), (None, 0.2))
+    ]
+    told = fact("What can be seen here", [row()], calibration=lines)
+    assert told.startswith("2026-11-30: In 0 of 24 pairs")
+    assert "Differences from 1.5 to 3.2 % could be seen" in told
+    assert "60 % of the visits were calm" in told
+
+
 def test_cells_that_a_rule_leaves_out_are_counted_with_what_was_not_measured() -> None:
     assert fact("What was not measured", [row()], excluded=2) == "left out by exclude: 2"
     assert fact("What was not measured", [row()]) == "Nothing: every cell has a result."

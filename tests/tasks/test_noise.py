@@ -68,7 +68,9 @@ def test_equal_sides_are_compared_and_what_they_show_is_kept_for_a_week():
 
     (kept,) = noise.calibrations([CPU.name])
     assert (kept["op"], kept["size"], kept["pairs"]) == ("add", "8x8", row.pairs)
-    assert kept["largest_difference"] == row.largest_difference
+    for name in ("largest_difference", "smallest_difference", "visits", "calm_share"):
+        assert kept[name] == getattr(row, name)
+    assert kept["alarm_rate_high"] == row.alarm_rate_high
     assert noise.calibrations(["cpu of another kind"]) == []
     (line,) = noise.SAVED.read()
     for age_s, known in ((noise.EXPIRES_S - 60, 1), (noise.EXPIRES_S + 60, 0)):

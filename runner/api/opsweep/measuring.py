@@ -14,7 +14,6 @@ from runner.calls.bound_operation import dense
 from runner.config.schema import Timing
 from runner.execute.turns import pairs_of
 from runner.measure.engine import Measurement
-from runner.stats.sequential import verdict_of
 from runner.tasks.benchmark import Ready, time_alone
 from runner.tasks.in_turn import measured_in_turn, open_side, visit_sides
 from runner.verify.gradients.finding import verdict_with_reason
@@ -85,7 +84,7 @@ def compare(
         speedup=ratio.value,
         low=ratio.low,
         high=ratio.high,
-        verdict=verdict_of(ratio.low, ratio.high, margin),
+        verdict=ratio.verdict(margin),
         margin=margin,
         visits=ratio.visits,
         max_relative_error=error,

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from runner.analysis.comparison import is_disturbed
@@ -49,6 +49,15 @@ def noise_of(environment: Mapping[str, Any], words: Words) -> list[str]:
         days = filter(None, (line.get("date") for line in lines))
         text = words["calibrated"].format(pairs=pairs, alarms=alarms, high=high)
         seen = ": ".join((*sorted(days)[-1:], text))
+    least = [line["smallest_difference"] for line in lines if line.get("smallest_difference")]
+    if least:
+        calm = fmean(line.get("calm_share") or 0.0 for line in lines)
+        shares = {"least": min(least), "most": max(least), "calm": calm}
+        told = {
+            name: digits(100 * share, 2).replace(".", words["decimal"])
+            for name, share in shares.items()
+        }
+        seen = f"{seen} {words['calibrated_calm'].format(**told)}"
     found = noisy(environment.get("noise_sources") or {})
     return [seen, *(words[f"noise_{name}"].format(value=found[name]) for name in found)]
 
