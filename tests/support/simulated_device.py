@@ -42,8 +42,8 @@ Environment variables, read when the module is imported:
     ``throttle@6400`` (the clock falls to a half); ``throttle@6400@30``: at the thirtieth. Several
     are separated by commas.
 ``SIM_PHASES``
-    ``8:2:0.5``: every 8 s the clock falls to a half for 2 s, on ``sim:1`` half of the 8 s later than
-    on ``sim:0``; ``8:2:0.5:0x40``: the device says why meanwhile, in NVML's bits.
+    ``8:2:0.5``: every 8 s the clock falls to a half for 2 s, on ``sim:1`` 4 s later than on
+    ``sim:0``; ``8:2:0.5:0x40``: the device says why meanwhile, in NVML's bits.
 ``SIM_ABSENT``
     ``1``: the driver is there, and no device.
 ``SIM_CLOCK``
