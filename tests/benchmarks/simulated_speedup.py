@@ -124,7 +124,8 @@ def swept(tables: Sequence[str], model: dict[str, str], *overrides: str) -> list
     ]  # the second device has no autograd
     command = [sys.executable, "-m", "runner", "-m", *devices, *settings, *overrides]
     with tempfile.TemporaryDirectory() as folder:
-        own = {"PYTHONPATH": str(ROOT), "TMPDIR": folder}
+        # another model's best is none of these devices'
+        own = {"PYTHONPATH": str(ROOT), "TMPDIR": folder, "XDG_CACHE_HOME": folder}
         given = {**os.environ, **environment, **own}
         subprocess.run(command, cwd=folder, env=given, stdout=subprocess.DEVNULL, check=True)
         found = [(Path(folder) / "out" / table).read_text().splitlines() for table in tables]
