@@ -42,7 +42,7 @@ def main() -> int:
     search = "hydra.sweeper.crossover={low: 96, high: 384}"
     words = ["op=matmul", seeds, search, f"timing={chosen.timing}"]
     words.append("report.same_within=0")  # the formula's ratio is 1 there, and not a little more
-    rows = swept("crossover.csv", model, *words)
+    (rows,) = swept(["crossover.csv"], model, *words)
     found = [row for row in rows if row["transfers"] == "none"]
     sides = [float(row["side"]) for row in found if row["side"]]
     held = sum(

@@ -101,7 +101,8 @@ def swept(table: str, *overrides: str) -> list[dict[str, str]]:
     ]
     command = [sys.executable, "-m", "runner", "-m", *settings, *overrides]
     with tempfile.TemporaryDirectory() as folder:
-        given = {**os.environ, **MODEL, "PYTHONPATH": str(ROOT), "TMPDIR": folder}
+        own = {"PYTHONPATH": str(ROOT), "TMPDIR": folder, "XDG_CACHE_HOME": folder}
+        given = {**os.environ, **MODEL, **own}
         given.pop("SIM_CLOCK", None)
         subprocess.run(command, cwd=folder, env=given, stdout=subprocess.DEVNULL, check=True)
         with (Path(folder) / "out" / table).open(newline="") as file:

@@ -95,7 +95,7 @@ def _in_turn(options: argparse.Namespace) -> None:
         _write_sides(work, ("old", "new"))
         sides = ["ab.a.path=old", "ab.b.path=new", f"compare.slower_than={options.slower_than}"]
         begun = time.monotonic()
-        code = run_program(work, ["job=ab", *_axes(options), *sides], codes=(0, 3, 4))
+        code = run_program(work, ["job=ab", *_axes(options), *sides], codes=(0, 3, 4)).returncode
         seconds = time.monotonic() - begun
         with (work / "out" / "ab.csv").open(newline="") as file:
             lines = list(csv.DictReader(file))

@@ -473,6 +473,32 @@ def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(
     assert rows["reason"]["120x120"].startswith("stopped after limit.time_s=3 s, while ")
 
 
+PHASES = """\
+import json, torch
+from tests.support import simulated_device as sim
+sides = [torch.ones(1000, 1000, device=f"sim:{index}") for index in (0, 1)]
+said = []
+for second in (10, 11, 12, 13, 14):
+    sim._scripted.wait_until(second + 0.5)
+    for index, side in enumerate(sides):
+        side.neg()
+        device = sim._devices[index]
+        lasted = round((device.end - device.start) * device.model.bandwidth_bytes_s / 8e6, 6)
+        said.append((lasted, torch.sim.clock_rate(index), torch.sim.clocks_event_reasons(index)))
+print(json.dumps(said))
+"""
+
+
+def test_a_clock_that_falls_in_phases_slows_what_begins_in_them_and_is_told() -> None:
+    """Every 4 s for a second; the second device's phases lie between those of the first."""
+    env = {**os.environ, **SIM, "SIM_PHASES": "4:1:0.5:0x40"}
+    told = subprocess.check_output([sys.executable, "-c", PHASES], cwd=ROOT, env=env, text=True)
+    calm, slow = [1.0, 1500, 0], [2.0, 750, 0x40]
+    first, second = [calm, calm, slow, calm, calm], [slow, calm, calm, calm, slow]
+    both = json.loads(told)
+    assert (both[::2], both[1::2]) == (first, second)
+
+
 def test_a_device_that_cannot_be_used_is_said_to_be(runner: Runner, tmp_path: Path) -> None:
     """Every kernel fails, as on one that another process has for itself."""
     faulty = {"SIM_FAULT": "fail@1"}

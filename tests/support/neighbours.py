@@ -34,7 +34,7 @@ def counting(number: int) -> None:
         sum(range(100_000))
 
 
-def in_phases(number: int) -> None:
+def in_phases(number: int, idle_s: tuple[float, float] = BUSY_S) -> None:
     """Be busy in random phases: with arithmetic, or every second one with memory."""
     import torch
 
@@ -48,4 +48,9 @@ def in_phases(number: int) -> None:
                 numbers.add_(1.0)
             else:
                 sum(range(20_000))
-        time.sleep(random.uniform(*BUSY_S))
+        time.sleep(random.uniform(*idle_s))
+
+
+def throughout(number: int) -> None:
+    """Be busy in the same ways all the time."""
+    in_phases(number, idle_s=(0.0, 0.0))

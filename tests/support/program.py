@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_program(folder: Path, arguments: Sequence[str], codes: Collection[int] = (0,)) -> int:
+def run_program(
+    folder: Path, arguments: Sequence[str], codes: Collection[int] = (0,)
+) -> subprocess.CompletedProcess[str]:
     """``python -m runner`` in a folder, whose modules it finds; another exit code ends all."""
     done = subprocess.run(
         [sys.executable, "-m", "runner", *arguments],
@@ -21,4 +23,4 @@ def run_program(folder: Path, arguments: Sequence[str], codes: Collection[int] =
     )
     if done.returncode not in codes:
         sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
-    return done.returncode
+    return done

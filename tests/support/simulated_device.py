@@ -41,6 +41,9 @@ Environment variables, read when the module is imported:
     and everything after it), ``lost@6400`` (the device is gone), ``hang@6400`` (it never ends),
     ``throttle@6400`` (the clock falls to a half); ``throttle@6400@30``: at the thirtieth. Several
     are separated by commas.
+``SIM_PHASES``
+    ``8:2:0.5``: every 8 s the clock falls to a half for 2 s, on ``sim:1`` 4 s later than on
+    ``sim:0``; ``8:2:0.5:0x40``: the device says why meanwhile, in NVML's bits.
 ``SIM_ABSENT``
     ``1``: the driver is there, and no device.
 ``SIM_CLOCK``
@@ -158,7 +161,10 @@ class Device:
         self.allocated = self.peak = 0
         self.error: str | None = None
         self.graph: CUDAGraph | None = None  # that launches go into, instead of the queue
-        self.speed = 1.0  # of the clock, relative to the model's
+        self.throttled = 1.0  # what a fault has left of the clock's speed
+        every, length, factor, *reasons = os.environ.get("SIM_PHASES", "1:0:1").split(":")
+        self.phase_every_s, self.phase_s = float(every), float(length)
+        self.phase_speed, self.phase_reasons = float(factor), int((*reasons, "0")[0], base=0)
         self.busy_s = 0.0  # that kernels have run
         self.trace: list[tuple[str, float, float]] | None = None  # where kernels are written down
         self.faults: dict[
@@ -195,7 +201,7 @@ class Device:
         elif fault == "hang":
             self.end = inf
         elif fault == "throttle":
-            self.speed = 0.5
+            self.throttled = 0.5
         flop, moved = work
         seconds = max(flop / self.model.peak_flop_s, moved / self.model.bandwidth_bytes_s)
         if self.graph is not None:
@@ -210,13 +216,22 @@ class Device:
         self.end = max(self.end, launched)
         for name, seconds in kernels:
             start = self.end + self.model.gap_s
-            lasts = seconds * self.noise() / self.speed
+            lasts = seconds * self.noise() / self.speed(start)
             self.start, self.end, self.busy_s = start, start + lasts, self.busy_s + lasts
             if self.trace is not None:
                 factor = self.model.trace_factor
                 self.trace.append((name, factor * start, factor * self.end))
         self.waiting.append(self.end)
         return launched - _dispatch_s
+
+    def is_in_phase(self, moment: float) -> bool:
+        """Whether the clock is low in that moment on the host's clock, and not by a fault."""
+        shift_s = self.index * self.phase_every_s / 2
+        return (moment + shift_s) % self.phase_every_s < self.phase_s
+
+    def speed(self, moment: float) -> float:
+        """Of the clock, relative to the model's."""
+        return self.throttled * (self.phase_speed if self.is_in_phase(moment) else 1.0)
 
     def _fault(self, elements: int) -> str | None:
         pending = self.faults.get(elements, [None, 0])
@@ -926,7 +941,7 @@ class Backend:
     def clock_rate(self, device: Any = None) -> int:
         """The clock, in MHz as ``torch.cuda`` gives it."""
         found = _device(device)
-        return round(found.model.clock_hz * found.speed / 1e6)
+        return round(found.model.clock_hz * found.speed(time.perf_counter()) / 1e6)
 
     def temperature(self, device: Any = None) -> int:
         """The temperature in degrees Celsius."""
@@ -934,7 +949,9 @@ class Backend:
 
     def clocks_event_reasons(self, device: Any = None) -> int:
         """Why the clock is not higher, in the bits that NVML has for it."""
-        return 0x40 if _device(device).speed < 1 else 0
+        found = _device(device)
+        of_phase = found.phase_reasons if found.is_in_phase(time.perf_counter()) else 0
+        return of_phase | (0x40 if found.throttled < 1 else 0)
 
     def total_energy(self, device: Any = None) -> float:
         """What kernels have used so far, in mJ as NVML counts."""
@@ -958,7 +975,7 @@ class Backend:
     def power_draw(self, device: Any = None) -> int:
         """The power, in mW as ``torch.cuda`` gives it, which follows the clock."""
         found = _device(device)
-        return round(found.model.power_w * found.speed * 1e3)
+        return round(found.model.power_w * found.speed(time.perf_counter()) * 1e3)
 
 
 def _device(device: Any = None) -> Device:
