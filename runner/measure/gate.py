@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # which needs torch
 
 WAITING = "waiting for a calm moment:"  # begins what a sweep that stands still says
 POLL_S = 0.02
-SHARE = 0.1  # of the time may go to readings
+SHARE = 0.05  # of the time between readings that they take; with a first and a last one a tenth
 QUICK_POLLS = 2  # after which the machine has recovered as soon as it was left alone
 FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
