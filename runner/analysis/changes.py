@@ -440,6 +440,7 @@ class Summary(NamedTuple):
     geometric_mean: float | None  # of their speed-ups; None where none was compared
     # for each relative difference the share of the others of ``both`` that could have shown it
     could_show: Mapping[float, float]
+    compared: float  # the share of these whose times could be compared
     # measured as so much slower, enough of the cells would be named; None: fewer would be
     named_from: float | None
 
@@ -470,7 +471,8 @@ def summary_of(
     verdicts = Counter(change.verdict for change in both if change.verdict)
     mean = math.exp(fmean(logs)) if logs else None
     named_from = _named_from(asked, len(found.operations), slower_than)
-    return Summary(len(both), left_out, verdicts, mean, shares, named_from)
+    compared = sum(change.verdict is not None for change in asked) / len(asked) if asked else 0.0
+    return Summary(len(both), left_out, verdicts, mean, shares, compared, named_from)
 
 
 def _named_from(asked: Sequence[Change], operations: int, slower_than: float) -> float | None:

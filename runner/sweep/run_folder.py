@@ -19,7 +19,7 @@ GRID = "grid"  # the name of our sweeper
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
     *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "profile.csv"),
-    *("ab.csv", "ab_operations.csv"),
+    *("ab.csv", "ab_operations.csv", "ab_environments.csv"),
 )
 """What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 
