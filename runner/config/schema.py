@@ -261,6 +261,9 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
 
 def check_values(values: dict[str, Any]) -> None:
     """Check each value of a composed configuration on its own, with job and dtype settled."""
+    if values["job"] == "ab":
+        advice = "say it on the command line, as in: job=ab +sweep=NAME"
+        raise ConfigError(f"job: ab in a file would start no second environment; {advice}")
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], KIND_OF)
     check_report(values["report"])

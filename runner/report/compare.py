@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter, eq
@@ -52,7 +52,7 @@ class Comparison:
     summary: Summary  # what they say together
     checks: Sequence[str]  # those of gradients and tensors that fail now and did not before
     environments: Sequence[EnvironmentChange]  # what is not the same, the most important first
-    mixed: Sequence[tuple[str, Sequence[str]]]  # the runs of a side that are not of one; in what
+    mixed: Mapping[str, Sequence[str]]  # by the runs of a side, in what they are not of one
     # each run that lacks cells: how many it has, and how many it was to have
     cut_short: Sequence[tuple[str, int, int]]
     across: bool  # whether the sides were measured on different machines
@@ -132,20 +132,7 @@ def compare_runs(
         OSError: a file cannot be written.
     """
     found = comparison_of(later, earlier, report, settings, file=table.name, explicit=explicit)
-    words = words_of(found.language)
-    sides = f"{' + '.join(later)} / {' + '.join(earlier)}"
-    notes = _all_notes(found, words)
-    into = table.parent
-    into.mkdir(parents=True, exist_ok=True)
-    if table.exists():
-        raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
-    write_records(table, found.changes, durable=True)
-    if found.operations:
-        write_records(into / beside(table.name, "operations"), found.operations, durable=True)
-    if found.environments:
-        write_records(into / beside(table.name, "environments"), found.environments, durable=True)
-    write_atomically(table.with_suffix(".md"), _comment(sides, found, notes, words))
-    write_atomically(table.with_suffix(".html"), _page(sides, found, words))
+    _write(table, f"{' + '.join(later)} / {' + '.join(earlier)}", found)
 
     # the terminal speaks English, whatever the language of the files
     first, rest = _first_notes(found, ENGLISH), _all_notes(found, ENGLISH)
@@ -165,6 +152,23 @@ def compare_runs(
     return 0 if found.can_see else settings.unclear_exit
 
 
+def _write(table: Path, sides: str, found: Comparison) -> None:
+    """Write the tables, the Markdown and the page, in the language of the files."""
+    words = words_of(found.language)
+    notes = _all_notes(found, words)
+    into = table.parent
+    into.mkdir(parents=True, exist_ok=True)
+    if table.exists():
+        raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
+    write_records(table, found.changes, durable=True)
+    if found.operations:
+        write_records(into / beside(table.name, "operations"), found.operations, durable=True)
+    if found.environments:
+        write_records(into / beside(table.name, "environments"), found.environments, durable=True)
+    write_atomically(table.with_suffix(".md"), _comment(sides, found, notes, words))
+    write_atomically(table.with_suffix(".html"), _page(sides, found, words))
+
+
 def comparison_of(
     later: Sequence[str],
     earlier: Sequence[str],
@@ -182,9 +186,7 @@ def comparison_of(
     """
     _refuse_repeated([*later, *earlier])
     before, after = [_loaded(folder) for folder in earlier], [_loaded(folder) for folder in later]
-    stored = after[-1].environment["report"]
-    made_with = {name: stored[name] for name in TAKEN_UP if name in stored}
-    report = effective_report(report, made_with, explicit)
+    report = _taken_up(report, after[-1], explicit)
     settings.check_gate(report)
     old, new = ([_benchmarks(run) for run in side] for side in (before, after))
     in_turn = _are_sides_of_one_run(later, earlier)
@@ -196,26 +198,18 @@ def comparison_of(
         more_instructions=settings.more_instructions,
         pairs=Pairs(after[-1].pairs) if in_turn else None,
     )
-    cut_short = list(chain(_cut_short(later, after), _cut_short(earlier, before)))
-    summary = summary_of(
-        found,
-        (*ALWAYS_SHOWN, settings.slower_than),
-        settings.slower_than,
-        is_cut_short=any(_cut_short(later, after)),
-    )
+    lacking = _cut_short(later, after)
+    differences = (*ALWAYS_SHOWN, settings.slower_than)
+    summary = summary_of(found, differences, settings.slower_than, is_cut_short=bool(lacking))
     if not summary.both:
-        sides, why = " and ".join([*later, *earlier]), _what_differs(old, new)
-        raise ConfigError(
-            f"{sides} have no cell in common: {why}; compare runs of the same command"
+        none = (
+            f"{' and '.join([*later, *earlier])} have no cell in common: {_what_differs(old, new)}"
         )
-    machines = _machines(before, after)
-    if len(machines) > 1 and not report.compare_across_nodes:
-        remedy = "report.compare_across_nodes=true compares them all the same"
-        raise ConfigError(f"the runs are of different machines ({', '.join(machines)}); {remedy}")
+        raise ConfigError(f"{none}; compare runs of the same command")
+    across = _are_across_machines(before, after, report)
     was, now = (_all_rows(side) for side in (before, after))
     environments = [_environments(side) for side in (before, after)]
-    runs = map(" + ".join, (earlier, later))
-    mixed = zip(runs, map(mixed_in, environments), strict=True)
+    mixed = dict(zip(map(" + ".join, (earlier, later)), map(mixed_in, environments), strict=True))
     return Comparison(
         found.cells,
         by_importance(found.cells),
@@ -223,9 +217,9 @@ def comparison_of(
         summary,
         newly_wrong(was, now),
         environment_changes(*environments),
-        [(folders, differences) for folders, differences in mixed if differences],
-        cut_short,
-        len(machines) > 1,
+        mixed,
+        [*lacking, *_cut_short(earlier, before)],
+        across,
         settings.slower_than,
         settings.more_instructions,
         any(map(_counts_instructions, (*before, *after))),
@@ -235,6 +229,12 @@ def comparison_of(
         last=after[-1],
         file=file,
     )
+
+
+def _taken_up(report: Report, last: Run, explicit: Collection[str]) -> Report:
+    """The settings, with some of those that the run was made with where the user gave none."""
+    stored = last.environment["report"]
+    return effective_report(report, {k: stored[k] for k in TAKEN_UP if k in stored}, explicit)
 
 
 def beside(file: str, what: str) -> str:
@@ -306,6 +306,15 @@ def _loaded(folder: str) -> Run:
 
 def _benchmarks(run: Run) -> list[BenchmarkRow]:
     return [row for row in run.rows_of_job["benchmark"] if isinstance(row, BenchmarkRow)]
+
+
+def _are_across_machines(before: Sequence[Run], after: Sequence[Run], report: Report) -> bool:
+    """Whether cells ran on other machines than before; ConfigError unless that was asked for."""
+    machines = _machines(before, after)
+    if len(machines) > 1 and not report.compare_across_nodes:
+        remedy = "report.compare_across_nodes=true compares them all the same"
+        raise ConfigError(f"the runs are of different machines ({', '.join(machines)}); {remedy}")
+    return len(machines) > 1
 
 
 def _machines(before: Sequence[Run], after: Sequence[Run]) -> list[str]:
@@ -396,9 +405,9 @@ def _all_notes(found: Comparison, words: Words) -> list[str]:
 def _first_notes(found: Comparison, words: Words) -> list[str]:
     """What the sides differ in beside their times, which comes before all that this explains."""
     notes = []
-    for runs, differences in found.mixed:
-        named = "; ".join(first_of(differences, NAMED_AT_MOST, words))
-        notes.append(_said(found, words, "mixed", runs=runs, differences=named))
+    for runs, differences in found.mixed.items():
+        if named := "; ".join(first_of(differences, NAMED_AT_MOST, words)):
+            notes.append(_said(found, words, "mixed", runs=runs, differences=named))
     if found.environments:
         changed = list(map(str, found.environments))
         named = "; ".join(first_of(changed, NAMED_AT_MOST, words))
