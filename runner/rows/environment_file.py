@@ -30,6 +30,7 @@ DEEPEST = 12  # levels of mappings and lists
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
     **dict.fromkeys(("report", "variants", "nodes", "nodes.*", "code.*", "code.*.content"), dict),
+    "code.*.git": dict,
     **dict.fromkeys(("resumed[]", "devices[]", "calibration[]", "noise_sources"), dict),
     **dict.fromkeys(("resumed", "devices", "command", "calibration", "variants.*"), list),
     **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
