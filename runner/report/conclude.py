@@ -66,11 +66,11 @@ def conclude(
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
     ``strict`` counts findings such as ``timeout`` as failures, and ends with ``unclear_exit`` where
-    too many times were disturbed. Where nothing was ``measured`` just
-    now, a report of nothing would replace a good one. The ``explicit`` keys of ``report``, which
-    the user gave, count more than what the run was made with. ConfigError where the baseline is
-    none of what was measured before. ``quiet``: only what was found is printed.
-    ``before_printing`` is called once, before the first of what the run found is shown.
+    too many times were disturbed. Where nothing was ``measured`` just now, a report of nothing
+    would replace a good one. The ``explicit`` keys of ``report``, which the user gave, count more
+    than what the run was made with. ConfigError where the baseline is none of what was measured
+    before. ``quiet``: only what was found is printed. ``before_printing`` is called once, before
+    the first of what the run found is shown.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -109,15 +109,19 @@ def conclude(
     _export(root, report, run)
     if run.damaged:
         return 1
-    if code := exit_code(rows, strict=strict):
-        return code
+    code = exit_code(rows, strict=strict)
+    return unclear_exit if strict and code == 0 and _tell_of_disturbed(rows) else code
+
+
+def _tell_of_disturbed(rows: Sequence[Row]) -> bool:
+    """Say that a strict run has too few times that nothing disturbed; whether it does."""
     timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
     disturbed = sum(map(is_disturbed, timed))
-    if not strict or len(timed) - disturbed >= ENOUGH * len(timed):
-        return 0
+    if len(timed) - disturbed >= ENOUGH * len(timed):
+        return False
     advice = "run it again on a quieter machine"
     tell(f"strict=true: something disturbed {disturbed} of {len(timed)} times; {advice}")
-    return unclear_exit
+    return True
 
 
 def _export(root: Path, report: Report, run: Run) -> None:
