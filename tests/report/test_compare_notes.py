@@ -136,7 +136,7 @@ def test_what_differs_within_a_side_and_between_sides_comes_first(tmp_path: Path
     code = {"git": later, "content": {"p.py": "2"}}
     with_environment(folders[2], python="3.14", devices=[{"name": "B"}], code={"p": code}, **noted)
     mixed, differing, *_ = notes_of(folders[2:], folders[:2])
-    of_both = f"{folders[0]} + {folders[1]} are not of one environment"
+    of_both = f"{folders[0]} + {folders[1]}: not of one environment"
     assert mixed == f"{of_both}: torch.version 2.12 and 2.13"
     assert differing.startswith(
         "the environments differ: torch.version 2.12 and 2.13 to 2.12; python 3.13 to 3.14; "
@@ -186,7 +186,7 @@ def test_a_share_below_what_is_enough_is_not_rounded_up_to_it(tmp_path: Path) ->
     [
         (5, 0.003, False, FEW),
         (60, 0.1, False, "several runs of a side"),
-        (60, 0.1, True, "give each more time"),
+        (60, 0.1, True, "give job=ab more time"),
         (60, 0.003, False, "; in 90 % of these cells the gate names what was measured as"),
     ],
 )
@@ -199,7 +199,7 @@ def test_the_advice_is_of_what_is_the_matter(
     )
     notes = notes_of([new], [old])
     assert sum(said in note for note in notes) == 1
-    advices = (FEW, "several runs of a side", "give each more time")
+    advices = (FEW, "several runs of a side", "give job=ab more time")
     assert sum(any(advice in note for advice in advices) for note in notes) == (said in advices)
 
 
