@@ -21,7 +21,8 @@ LONGEST_S = 3_600
 """Of a command: so long that only one that never ends takes it, however busy the machine."""
 PATIENT = "limit.time_s=900"
 """Of cells that have to end by themselves, or that somebody ends."""
-ASKING = ("--help", "--cfg", "--info", "job=report", "dry_run=true")  # commands that run no cell
+ASKING = ("--help", "--cfg", "--info", "job=report", "job=compare", "dry_run=true")
+"""What is in commands that run no cell."""
 
 FIRST = (
     "verify/test_gradients.py",

@@ -93,6 +93,8 @@ class Change(CellKey):
     # what else changed, such as ``status ok to crashed; gradient pass to fail``
     changed: str | None = None
     became_wrong: bool = False  # whether the cell, or a check of it, fails and did not before
+    # why it can no longer be compared, or its gradient be told right, as it could before
+    lost: str | None = None
     is_slower: bool = False  # whether it is surely slower by more than the gate allows
     # machine instructions of a call, the fewest of the earlier runs
     before_instructions: int | None = None
@@ -214,6 +216,7 @@ def _change(before: _Side, after: _Side, spread: Spread | None, margin: float) -
         ),
         is_comparable=not _is_never_timed(before.rows, after.rows),
     )
+    change = replace(change, lost=None if change.became_wrong else _lost(before, after))
     if change.reason is not None:
         return change
 
@@ -323,6 +326,16 @@ def _reason(before: _Side, after: _Side) -> str | None:
     return None
 
 
+def _lost(before: _Side, after: _Side) -> str | None:
+    """Why a cell tells less than before, for a reason that no other moment would change."""
+    lacking = [row for row in after.rows if {row.status, *row.flags} & LASTING]
+    if before.logs and lacking and not after.logs:
+        return objection(lacking[-1], tuple(PASSING))
+    old, new = ({row.gradient for row in side.rows} for side in (before, after))
+    untold = [word for word in ("inconclusive", "unsupported") if new == {word}]
+    return f"its gradient is {untold[0]}" if untold and old == {"pass"} else None
+
+
 def _is_never_timed(before: Sequence[BenchmarkRow], after: Sequence[BenchmarkRow]) -> bool:
     """Whether what forbids a ratio is the same in all rows, or there was nothing right before."""
     words = [{row.status, *row.flags} & LASTING for row in (*before, *after)]
@@ -393,20 +406,28 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
 
 
 def _ran_otherwise(column: str, before: str | None, after: str | None) -> list[str]:
-    """The first kernel that one of two calls runs more often than the other."""
+    """The first kernel that one of two calls runs more often, and the first that is new."""
     old, new = _counts(before), _counts(after)
     if not old or not new:  # which says that it was not looked at
         return []
-    differing = (name for name in {**old, **new} if old.get(name, 0) != new.get(name, 0))
-    return [f"{column} {name} {old.get(name, 0)} to {new.get(name, 0)}" for name in differing][:1]
+    differing = [name for name in {**old, **new} if old.get(name, 0) != new.get(name, 0)]
+    added = [name for name in differing if name not in old]
+    return [
+        f"{column} {name} {old.get(name, 0)} to {new.get(name, 0)}"
+        for name in dict.fromkeys(differing[:1] + added[:1])
+    ]
 
 
 def _counts(text: str | None) -> dict[str, int]:
     """How often a call runs each kernel; nothing where the column is blank or has been altered."""
+    counts: dict[str, float] = {}
     with suppress(ValueError, TypeError, OverflowError, KeyError, RecursionError):
-        # of ``kernels`` the number is a mean over calls, and seconds follow it
+        # of ``kernels`` the number is a mean over calls, and seconds follow it; of long names only
+        # the beginning is there, which several may share
         listed = json_object(text).items() or (line[:2] for line in json.loads(text or "[]"))
-        return {name: round(number) for name, number in listed}
+        for name, number in listed:
+            counts[name] = counts.get(name, 0) + number
+        return {name: round(number) for name, number in counts.items()}
     return {}
 
 
@@ -419,30 +440,39 @@ class Summary(NamedTuple):
     geometric_mean: float | None  # of their speed-ups; None where none was compared
     # for each relative difference the share of the others of ``both`` that could have shown it
     could_show: Mapping[float, float]
+    compared: float  # the share of these whose times could be compared
     # measured as so much slower, enough of the cells would be named; None: fewer would be
     named_from: float | None
 
 
-def summary_of(found: Changes, differences: Sequence[float], slower_than: float) -> Summary:
+def summary_of(
+    found: Changes, differences: Sequence[float], slower_than: float, *, is_cut_short: bool = False
+) -> Summary:
     """What the cells say together.
 
     Args:
         found: the changes of all cells and operations.
         differences: relative ones, of which it is asked how many cells could have shown them.
         slower_than: the relative difference from which on a cell is named by the gate.
+        is_cut_short: whether a later run lacks cells that it was to have: those that the earlier
+            side alone has are asked too.
     """
     both = [change for change in found.cells if change.before_cell and change.after_cell]
     logs = [math.log(change.speedup) for change in both if change.speedup]
     asked = [change for change in both if change.is_comparable]
+    left_out = len(both) - len(asked)
+    if is_cut_short:
+        asked += [c for c in found.cells if c.is_comparable and not c.after_cell]
     smallest = [change.smallest_difference or math.inf for change in asked]
     shares = {
         difference: sum(least <= difference for least in smallest) / len(asked) if asked else 0.0
         for difference in differences
     }
     verdicts = Counter(change.verdict for change in both if change.verdict)
-    mean, left_out = math.exp(fmean(logs)) if logs else None, len(both) - len(asked)
+    mean = math.exp(fmean(logs)) if logs else None
     named_from = _named_from(asked, len(found.operations), slower_than)
-    return Summary(len(both), left_out, verdicts, mean, shares, named_from)
+    compared = sum(change.verdict is not None for change in asked) / len(asked) if asked else 0.0
+    return Summary(len(both), left_out, verdicts, mean, shares, compared, named_from)
 
 
 def _named_from(asked: Sequence[Change], operations: int, slower_than: float) -> float | None:

@@ -50,6 +50,7 @@ class Arguments:
         The last value of a key counts, as for Hydra.
         """
         options, overrides = _divided([word for word in words if word != QUIET])
+        overrides = [re.sub(r"^(\+*job)=(['\"])(.*)\2$", r"\1=\3", word) for word in overrides]
         multirun = [word for word in options if word in MULTIRUN]
         others = [word for word in options if word not in MULTIRUN]
         pairs = (word.partition("=") for word in overrides)
@@ -80,9 +81,14 @@ class Arguments:
         return self.needs_sweep and not self.only_reads
 
     @property
+    def is_ab(self) -> bool:
+        """Whether the cells are taken in two environments."""
+        return f"job={self.values.get('job')}" == AB
+
+    @property
     def only_reads(self) -> bool:
         """Whether runs are to be read: a report rebuilt, or two runs compared."""
-        return self.values.get("job") in READING and not self.names_mode
+        return self.values.get("job") in READING and not (self.names_mode and self.is_sweep)
 
     @property
     def is_dry_run(self) -> bool:
@@ -99,7 +105,7 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        of_several = self.values.get("impl") == ALL or AB in self.words
+        of_several = self.values.get("impl") == ALL or self.is_ab
         of_several = of_several or EVERY in self.values.get("op", "")
         of_several = of_several or not self.values.keys().isdisjoint(OF_SWEEPS)
         return self.is_dry_run or on_cluster or of_several
@@ -168,7 +174,7 @@ def with_implied(words: Sequence[str]) -> list[str]:
     if arguments.only_reads:
         is_report = arguments.values["job"] == "report"
         return _report(completed, arguments) if is_report else _compare(completed, arguments)
-    if "against" in arguments.values:
+    if "against" in arguments.values and arguments.values.get("job") not in READING:
         raise ConfigError("against= goes with job=compare, which compares run= with it")
     completed = _ab(completed, arguments)
     if "resume" in arguments.values:
@@ -236,14 +242,21 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _ab(words: Sequence[str], arguments: Arguments) -> list[str]:
     """The words with what ``job=ab`` does on two sides, which is a sweep of benchmarks."""
-    if AB not in words and (given := [key for key in arguments.values if key.startswith("ab.")]):
+    given = [key for key in arguments.values if key.startswith("ab.")]
+    if given and not arguments.is_ab:
         raise ConfigError(f"{given[0]}= goes with job=ab, which takes cells in two environments")
     for key in ("resume", "cluster", "hydra.mode", "hydra/sweeper", "hydra/launcher"):
-        if AB in words and arguments.values.get(key, "null") not in ("null", ""):
+        if arguments.is_ab and arguments.values.get(key, "null") not in ("null", ""):
             raise ConfigError(f"job=ab is one sweep in this process; leave {key}= out")
-    return ["job=benchmark" if word == AB else word for word in words]
+    return ["job=benchmark" if word.lstrip("+") == AB else word for word in words]
 
 
+OF_COMPARE = (
+    *("job", "run", "against", "output", "report.language", "report.same_within"),
+    *("report.compare_across_nodes", "compare.slower_than", "compare.more_instructions"),
+    *("compare.unclear_exit", "hydra.run.dir"),
+)
+"""The keys that ``job=compare`` heeds, beside Hydra's own."""
 LEAVING_NOTHING = ("hydra.output_subdir=null", "hydra/job_logging=none")
 
 
@@ -257,11 +270,17 @@ def _report(words: Sequence[str], arguments: Arguments) -> list[str]:
 def _compare(words: Sequence[str], arguments: Arguments) -> list[str]:
     """The words for ``job=compare``, which leaves its tables in a folder of its own."""
     others = list(words)
+    for key in arguments.values:
+        is_hydras = key.startswith("hydra") and not key.startswith("hydra.sweep")
+        if key not in OF_COMPARE and not is_hydras:
+            raise unknown(f"job=compare reads two runs and takes no {key}=", key, OF_COMPARE)
     if arguments.values.get("output") == JSON:
         raise ConfigError("output=json: job=compare leaves its table in compare.csv; leave it out")
     for key in ("run", "against"):
         folders = arguments.folders(key, OF_A_RUN)
         for folder in folders or [""]:
+            if "," in folder and not Path(folder).exists():
+                raise ConfigError(f"{key}={folder}: give several runs as {key}=[{folder}]")
             _check_is_run(key, folder)
         others = [word for word in others if word.partition("=")[0].lstrip("+") != key]
         others.append(f"{key}=[{','.join(map(_quoted, folders))}]")

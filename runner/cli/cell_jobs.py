@@ -20,7 +20,7 @@ from runner.errors import ConfigError, tell
 from runner.execute.session import Session
 from runner.rows.rows import Row
 from runner.sweep.objective import check_objective, objective_of, raise_failure
-from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir, refuse_run
+from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir, refuse_run, taken_back
 
 
 class CellJobs:
@@ -58,7 +58,8 @@ class CellJobs:
         if cell.inapplicable_options:
             raise ConfigError(cell.inapplicable_options)
         if cell.job in READING:
-            yield
+            with taken_back(Path(config.hydra.run.dir)):  # where it is refused
+                yield
             return
         refuse_run(config)
         if config.dry_run:
@@ -105,15 +106,16 @@ class CellJobs:
 
 def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     """Rebuild a report, or compare runs; returns the exit code."""
-    if job == "compare":
-        from runner.report.compare import compare_runs  # with what makes reports
-
-        table, settings = folder / "compare.csv", (Report.of(config), Compare.of(config))
-        return compare_runs(table, [*config.run], [*config.against], *settings, quiet=quiet)
-    from runner.execute.conclusion import concluded
-
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
     report = Report.of(config)
+    if job == "compare":
+        from runner.report.compare import compare_runs  # with what makes reports
+
+        sides, settings = ([*config.run], [*config.against]), Compare.of(config)
+        table = folder / "compare.csv"
+        return compare_runs(table, *sides, report, settings, explicit=typed, quiet=quiet)
+    from runner.execute.conclusion import concluded
+
     return concluded(folder, report, config, quiet=quiet, measured=False, explicit=typed)

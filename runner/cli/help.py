@@ -36,7 +36,7 @@ FOOTER = """\
 Exit codes: 0 what could run ran and every check passed; 1 a cell failed or crashed, \
 or a check failed;
 2 the configuration is wrong, nothing was run; 3 something became slower or wrong, \
-4 too little could be told (job=compare, job=ab);
+4 too little could be told (job=compare, job=ab, strict=true);
 130 interrupted, what was finished is kept.
 --quiet: only what was found is printed. --hydra-help explains Hydra's own flags."""
 

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner import __version__
 from runner.cells.hydra_files import folder_name
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import AB, QUIET, VERSION, Arguments, schema_wanted, with_implied
+from runner.cli.arguments import QUIET, VERSION, Arguments, schema_wanted, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -101,7 +101,8 @@ def run(arguments: Sequence[str]) -> int:
         if output := schema_wanted(arguments):
             return _print_schema(output)
         sys.argv[1:] = with_implied(arguments)
-        session.is_ab, session.quiet = AB in arguments, QUIET in arguments
+        session.is_ab = Arguments.parse(arguments).is_ab
+        session.quiet = QUIET in arguments
         list_groups_without_copying()
         compose_once()
         check_config_files()

@@ -165,6 +165,16 @@ class Compare:
         """The ``compare`` part of a whole configuration."""
         return cls(**_plain(config.compare))
 
+    def check_gate(self, report: Report) -> None:
+        """Refuse a gate that could never pass, and a percentage that was taken for a share."""
+        for name in ("slower_than", "more_instructions"):
+            if (share := getattr(self, name)) > 1:
+                raise ConfigError(f"compare.{name}={share:g} is {100 * share:g} %; 0.05 is 5 %")
+        if self.slower_than <= report.same_within:
+            least, same = self.slower_than, f"report.same_within={report.same_within:g}"
+            why = "which counts as the same, so that no cell could show it"
+            raise ConfigError(f"compare.slower_than={least:g} is within {same}, {why}; 0.05 is 5 %")
+
 
 @dataclass
 class AbSide:
@@ -251,6 +261,9 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
 
 def check_values(values: dict[str, Any]) -> None:
     """Check each value of a composed configuration on its own, with job and dtype settled."""
+    if values["job"] == "ab":
+        advice = "say it on the command line, as in: job=ab +sweep=NAME"
+        raise ConfigError(f"job: ab in a file would start no second environment; {advice}")
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], KIND_OF)
     check_report(values["report"])

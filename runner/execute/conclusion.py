@@ -34,6 +34,7 @@ def concluded(
                 root,
                 report,
                 strict=config.strict,
+                unclear_exit=config.compare.unclear_exit,
                 measured=measured,
                 explicit=explicit,
                 quiet=quiet,

@@ -19,12 +19,9 @@ from typing import Any
 from runner import __version__
 from runner.measure.host_memory import values_in
 from runner.measure.noise_sources import noise_sources
+from runner.rows.environment_file import DECISIVE
 
 COMPILERS = ("CXX", "CC", "g++", "clang++", "gcc", "nvcc")
-DECISIVE = (
-    *("torch", "precision", "devices", "python", "packages", "compilers", "variables"),
-    *("node", "code"),
-)
 
 
 def node_identity() -> str:

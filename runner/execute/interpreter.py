@@ -75,6 +75,7 @@ class Interpreter:
 
         Unless it ``runs``, the program is not asked what it is, as it may be anybody's.
         """
+        python, path = (os.path.expanduser(given) if given else None for given in (python, path))
         file = shutil.which(python or sys.executable)
         if file is None:
             raise ConfigError(f"ab.{name}.python={python}: there is no such program")

@@ -23,13 +23,12 @@ from runner.execute.worker import Worker, WorkerDied, outcome_of
 from runner.files import make_folder
 from runner.measure.host_clock import Block, HostClock
 from runner.measure.visits import SURE, Shape, Side, Turn, Visits, visit_until_clear
-from runner.report.compare import IN_TURN, NAMED_AT_MOST, compare_runs, environment_changes
+from runner.report.compare import BEFORE, IN_TURN, NAMED_AT_MOST, compare_runs
+from runner.report.environments import environment_changes
 from runner.report.language import ENGLISH, first_of
 from runner.rows.columns import unpacked
 from runner.rows.rows import PAIRS_FILE, Row
 from runner.stats.sequential import SEVERAL
-
-BEFORE = "a"  # the folder of that side's run, in the run's own
 
 
 class SideRunner(CellRunner):
@@ -62,8 +61,8 @@ class TwoSides(SideRunner):
                 raise ConfigError(f"ab.{name}: {error}") from error
         for name, side in {"a": self._before, "b": self}.items():
             _refuse_unused_path(name, side.worker.interpreter, side.environment.get("code") or {})
-        changes = environment_changes(self._before.environment, self.environment)
-        named = first_of(changes, NAMED_AT_MOST, ENGLISH) or ["nothing"]
+        changes = environment_changes([self._before.environment], [self.environment])
+        named = first_of(list(map(str, changes)), NAMED_AT_MOST, ENGLISH) or ["nothing"]
         tell(printable(f"what differs between a and b: {'; '.join(named)}"))
 
     def _edited(self) -> list[str]:

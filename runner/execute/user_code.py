@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+)
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from runner.config.cases import Case
 from runner.config.operation import Operation, texts_in
+from runner.errors import one_line
 from runner.execute.environment import git_state
 
 NAMING_CODE = ("call", "function", "reference", "prepare", "inputs_from", "gradient_of")
@@ -33,9 +42,9 @@ def packages_of(definition: Operation | Case, backend_module: str | None) -> set
 def describe_code(packages: set[str]) -> dict[str, Any]:
     """What this process has imported of each package.
 
-    By package, it is its root ``folder``, by name a mark of the ``content``: a hash of each file
-    below the folder that is imported, or an installed version; and of these files the state of
-    ``git``.
+    By package, it is its ``version`` where it says one, its root ``folder``, by name a mark of the
+    ``content``: a hash of each file below the folder that is imported, or an installed version; and
+    of these files the state of ``git``, or the commit that it was installed from.
     """
     described = {}
     for package in sorted(packages & sys.modules.keys()):
@@ -46,8 +55,15 @@ def describe_code(packages: set[str]) -> dict[str, Any]:
         own = set() if _is_installed(file) else set(_imported(folder))
         names = sorted(path.relative_to(folder).as_posix() for path in own) or [package]
         content = {name: _mark(folder, name) for name in names}
-        git = git_state(folder, names) if own else None
-        described[package] = {"folder": str(folder), "git": git, "content": content}
+        git = git_state(folder, names) if own else _installed_from(package)
+        said = vars(module).get("__version__")
+        version = one_line(said, 100) if isinstance(said, str) else _version(package, folder)
+        described[package] = {
+            "version": version or None,
+            "folder": str(folder),
+            "git": git,
+            "content": content,
+        }
     return described
 
 
@@ -113,8 +129,41 @@ def _mark(folder: Path, name: str) -> str:
     with suppress(OSError):
         if (folder / name).is_file():  # and no device, which has no end
             return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12]
+    return " ".join(str(of.version) for of in _distributions(name))
+
+
+def _distributions(name: str) -> list[Distribution]:
+    """Those that have a package, which may have other names, as OpenCV's ``cv2``."""
     with suppress(PackageNotFoundError, ValueError):
-        return version(name)
-    with suppress(PackageNotFoundError):  # of a distribution that has another name, as OpenCV's cv2
-        return " ".join(map(version, sorted({*packages_distributions().get(name, ())})))
+        return [distribution(name)]
+    with suppress(PackageNotFoundError):
+        return list(map(distribution, sorted({*packages_distributions().get(name, ())})))
+    return []
+
+
+def _origin(of: Distribution) -> Mapping[str, Any]:
+    """Where pip had a distribution from (PEP 610); nothing where it does not say."""
+    with suppress(OSError, ValueError):
+        said = json.loads(of.read_text("direct_url.json") or "{}")
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def _installed_from(package: str) -> dict[str, Any] | None:
+    """The commit that an installed package was built from, where pip knows it."""
+    for of in _distributions(package):
+        vcs = _origin(of).get("vcs_info")
+        if isinstance(vcs, dict) and isinstance(vcs.get("commit_id"), str):
+            return {"commit": one_line(vcs["commit_id"], 100)}
+    return None
+
+
+def _version(package: str, folder: Path) -> str:
+    """The version of what lies in a folder; blank where what is installed lies elsewhere."""
+    for of in _distributions(package):
+        url = urlsplit(str(_origin(of).get("url") or ""))
+        places = [Path(str(of.locate_file("")))]
+        places += [Path(url2pathname(url.path))] if url.scheme == "file" else []
+        if any(folder.resolve().is_relative_to(place.resolve()) for place in places):
+            return of.version
     return ""

@@ -19,6 +19,7 @@ from runner.analysis.crossover import Crossover
 from runner.analysis.operation_changes import OperationChange
 from runner.config.axes import AXES
 from runner.files import CONF
+from runner.report.environments import EnvironmentChange
 from runner.rows.columns import columns_in
 from runner.rows.rows import (
     FILE_OF_JOB,
@@ -66,6 +67,8 @@ def tables() -> Mapping[str, Any]:
     compared |= {"compare.csv": Change, "ab.csv": Change, "bill.csv": Charge}
     of_operations = ("compare_operations.csv", "ab_operations.csv")
     compared |= dict.fromkeys(of_operations, OperationChange)
+    environments = ("compare_environments.csv", "ab_environments.csv")
+    compared |= dict.fromkeys(environments, EnvironmentChange)
     visits = {PAIRS_FILE: PairVisit, ROUNDS_FILE: PairVisit}
     return {**rows, **compared, **visits, SAMPLES_FILE: Sample, SHARES_FILE: Share}
 

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from runner.analysis.changes import ENOUGH
 from runner.analysis.comparison import is_disturbed
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare, Report, settings_of
@@ -37,8 +38,6 @@ from runner.rows.rows import (
     Row,
 )
 
-UNCLEAR = Compare.unclear_exit  # the exit code where a run could not tell, as in a comparison
-
 
 @dataclass(frozen=True)
 class Run:
@@ -58,6 +57,7 @@ def conclude(
     report: Report,
     *,
     strict: bool,
+    unclear_exit: int = Compare.unclear_exit,
     measured: bool = True,
     explicit: Collection[str] = (),
     quiet: bool = False,
@@ -65,11 +65,12 @@ def conclude(
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
-    ``strict`` counts findings such as ``timeout`` as failures. Where nothing was ``measured`` just
-    now, a report of nothing would replace a good one. The ``explicit`` keys of ``report``, which
-    the user gave, count more than what the run was made with. ConfigError where the baseline is
-    none of what was measured before. ``quiet``: only what was found is printed.
-    ``before_printing`` is called once, before the first of what the run found is shown.
+    ``strict`` counts findings such as ``timeout`` as failures, and ends with ``unclear_exit`` where
+    too many times were disturbed. Where nothing was ``measured`` just now, a report of nothing
+    would replace a good one. The ``explicit`` keys of ``report``, which the user gave, count more
+    than what the run was made with. ConfigError where the baseline is none of what was measured
+    before. ``quiet``: only what was found is printed. ``before_printing`` is called once, before
+    the first of what the run found is shown.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -109,10 +110,18 @@ def conclude(
     if run.damaged:
         return 1
     code = exit_code(rows, strict=strict)
-    if code == UNCLEAR:
-        advice = "run it again on a quieter machine"
-        tell(f"strict=true: something disturbed every time, so none says much; {advice}")
-    return code
+    return unclear_exit if strict and code == 0 and _tell_of_disturbed(rows) else code
+
+
+def _tell_of_disturbed(rows: Sequence[Row]) -> bool:
+    """Say that a strict run has too few times that nothing disturbed; whether it does."""
+    timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
+    disturbed = sum(map(is_disturbed, timed))
+    if len(timed) - disturbed >= ENOUGH * len(timed):
+        return False
+    advice = "run it again on a quieter machine"
+    tell(f"strict=true: something disturbed {disturbed} of {len(timed)} times; {advice}")
+    return True
 
 
 def _export(root: Path, report: Report, run: Run) -> None:
@@ -167,14 +176,10 @@ def effective_report(
 
 
 def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
-    """1 where a cell or a check of its values failed; with ``strict`` also where one is not ok.
-
-    With ``strict`` it is ``UNCLEAR`` where there are times, and all of them were disturbed.
-    """
+    """1 where a cell or a check of its values failed; with ``strict`` also where one is not ok."""
     for row in rows:
         if row.status not in NON_FAILURES or (strict and row.status != "ok"):
             return 1
         if has_failed_check(getattr(row, "flags", ())):
             return 1
-    timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
-    return UNCLEAR if strict and timed and all(map(is_disturbed, timed)) else 0
+    return 0

@@ -7,6 +7,7 @@ take its time for a change.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -33,8 +34,18 @@ def export(root: Path, names: Sequence[str], rows: Rows, environment: Mapping[st
     return len(rows) - len(timed)
 
 
-def _name(row: BenchmarkRow) -> str:
-    return " ".join(filter(None, [label("benchmark", row), row.variant]))
+def _named(rows: Rows) -> list[tuple[str, BenchmarkRow]]:
+    """Each row with its name, which holds the variant only where two would be called alike.
+
+    Tools keep a series for each name, and a changed timing is no reason for another one.
+    """
+    labels = [label("benchmark", row) for row in rows]
+    count_of = Counter(labels)
+    names = [
+        f"{name} {row.variant}" if count_of[name] > 1 and row.variant else name
+        for name, row in zip(labels, rows, strict=True)
+    ]
+    return list(zip(names, rows, strict=True))
 
 
 def _github_action_benchmark(rows: Rows, environment: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -43,9 +54,9 @@ def _github_action_benchmark(rows: Rows, environment: Mapping[str, Any]) -> list
     https://github.com/benchmark-action/github-action-benchmark, README, "Custom benchmark".
     """
     entries = []
-    for row in rows:
+    for name, row in _named(rows):
         extra = ", ".join([f"cell={row.cell}", f"samples={row.samples}", *row.flags])
-        entry = {"name": _name(row), "unit": "s", "value": row.median_s, "extra": extra}
+        entry = {"name": name, "unit": "s", "value": row.median_s, "extra": extra}
         if row.ci_low_s is not None and row.ci_high_s is not None:
             entry["range"] = f"{row.ci_low_s:.6g} to {row.ci_high_s:.6g}"
         entries.append(entry)
@@ -57,18 +68,23 @@ def _pytest_benchmark(rows: Rows, environment: Mapping[str, Any]) -> dict[str, A
 
     https://github.com/ionelmc/pytest-benchmark, ``session.py`` and ``stats.py``.
     """
-    host, git = environment.get("host") or {}, environment.get("git") or {}
+    host, git = environment.get("host") or {}, _measured_commit(environment)
     return {
         "machine_info": {**host, "node": host.get("name"), "torch": environment.get("torch")},
         "commit_info": {"id": git.get("commit") or "unversioned", "dirty": git.get("changed")},
-        "benchmarks": list(map(_benchmark, rows)),
+        "benchmarks": [_benchmark(name, row) for name, row in _named(rows)],
         "datetime": environment.get("started"),
         "version": f"opsweep {__version__}",
     }
 
 
-def _benchmark(row: BenchmarkRow) -> dict[str, Any]:
-    name = _name(row)
+def _measured_commit(environment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The checkout of the code that was measured; where torch's own was, this program's."""
+    of_code = [described.get("git") for described in (environment.get("code") or {}).values()]
+    return next(filter(None, of_code), None) or environment.get("git") or {}
+
+
+def _benchmark(name: str, row: BenchmarkRow) -> dict[str, Any]:
     return {
         "group": row.op,
         "name": name,
@@ -101,7 +117,7 @@ def _stats(row: BenchmarkRow) -> dict[str, Any]:
         "ld15iqr": max(row.min_s or 0.0, low - TUKEY * (high - low)),
         "hd15iqr": min(row.max_s or high, high + TUKEY * (high - low)),
         "ops": 1 / mean if mean else None,
-        "total": mean * rounds * (row.calls_per_sample or 1),
+        "total": mean * rounds,  # of a call, as its rounds' times are
         "iterations": row.calls_per_sample,
     }
 

@@ -18,6 +18,11 @@ SAME = (
 """What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
 EVERYWHERE = ("torch.version", "python", "env_set")
 """The same for rows of a cluster's machines."""
+DECISIVE = (
+    *("torch", "precision", "devices", "python", "packages", "compilers", "variables"),
+    *("node", "code"),
+)
+"""What of it could make a cell end otherwise, or take another time."""
 
 
 MOST = 10**9  # cells, cores
@@ -25,6 +30,7 @@ DEEPEST = 12  # levels of mappings and lists
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
     **dict.fromkeys(("report", "variants", "nodes", "nodes.*", "code.*", "code.*.content"), dict),
+    "code.*.git": dict,
     **dict.fromkeys(("resumed[]", "devices[]", "calibration[]", "noise_sources"), dict),
     **dict.fromkeys(("resumed", "devices", "command", "calibration", "variants.*"), list),
     **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
@@ -90,12 +96,12 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
 
 def all_environments(root: Path) -> dict[str, dict[str, Any]]:
     """All that a run's rows were measured with, by their ``environment``; ConfigError: damaged."""
-    every = _every(read_environment(root))
+    every = every_environment(read_environment(root))
     return {environment["id"]: environment for environment in every if environment.get("id")}
 
 
-def _every(first: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a run was made with: at first, when it was taken up again, on its nodes."""
+def every_environment(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that a run was made with: at first, when it was taken up again, on its nodes."""
     return [first, *(first.get("resumed") or []), *(first.get("nodes") or {}).values()]
 
 
@@ -107,7 +113,7 @@ def code_order(root: Path) -> dict[str, int]:
         return {}
     order: dict[str, int] = {}
     number, before = 0, None
-    for made_with in _every(first):
+    for made_with in every_environment(first):
         code = {
             name: described.get("content")
             for name, described in (made_with.get("code") or {}).items()

@@ -19,7 +19,7 @@ GRID = "grid"  # the name of our sweeper
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
     *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "profile.csv"),
-    *("ab.csv", "ab_operations.csv"),
+    *("ab.csv", "ab_operations.csv", "ab_environments.csv"),
 )
 """What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 
@@ -104,9 +104,8 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
     """
     if not resuming:
         refuse_results(root)
-    new = [folder for folder in (root, *root.parents) if not folder.exists()]
-    root.mkdir(parents=True, exist_ok=True)
-    try:
+    with taken_back(root):
+        root.mkdir(parents=True, exist_ok=True)
         with _locked(root):
             if not resuming:
                 refuse_results(root)  # another may have come and gone since
@@ -118,6 +117,14 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
                     for name in ("multirun.yaml", "environment.json", ".lock"):
                         with suppress(OSError):  # Windows removes no file that is open
                             (root / name).unlink()
+
+
+@contextmanager
+def taken_back(root: Path) -> Iterator[None]:
+    """Leave no folder that is made meanwhile, and in which there is nothing in the end."""
+    new = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        yield
     finally:
         for folder in new:
             with suppress(OSError):  # there is something in it

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.arguments import with_implied
+from runner.cli.arguments import Arguments, with_implied
 from runner.errors import ConfigError
 
 
@@ -63,6 +63,12 @@ def test_the_arguments_imply_what_users_leave_out(
         with_implied(["-m", "size=1,2", f"resume={tmp_path}", "resume_force=true"])
     with pytest.raises(ConfigError, match="one sweep at a time"):
         with_implied(["+sweep=a,b"])
+
+
+@pytest.mark.parametrize("word", ["job=ab", "job='ab'", '+job="ab"'])
+def test_two_environments_are_a_sweep_however_the_job_is_quoted(word: str) -> None:
+    assert with_implied([word, "op=add"])[-2:] == ["job=benchmark", "op=add"]
+    assert Arguments.parse([word]).is_ab
 
 
 def test_a_value_that_another_one_replaces_is_said_to_be(

@@ -89,7 +89,13 @@ def test_wrong_input_is_one_line_before_anything_is_measured(tmp_path: Path) -> 
         "job=ab resume=last": "leave resume= out",
         "job=ab hydra.mode=RUN": "leave hydra.mode= out",
         "ab.a.path=.": "ab.a.path= goes with job=ab",
+        "job=ab op=add compare.slower_than=0.01": "slower_than=0.01 is within report.same_within",
+        "job='ab' op=add compare.slower_than=5": "compare.slower_than=5 is 500 %; 0.05 is 5 %",
+        "--config-dir mine +sweep=both": "say it on the command line, as in: job=ab +sweep=NAME",
     }
+    (tmp_path / "mine" / "sweep").mkdir(parents=True)
+    sweep = "# @package _global_\njob: ab\nop: {name: add}\n"
+    (tmp_path / "mine" / "sweep" / "both.yaml").write_text(sweep)
     found = answers(tmp_path, list(commands))
     for answer, said in zip(found, commands.values(), strict=True):
         assert answer.code == 2, answer

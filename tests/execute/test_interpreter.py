@@ -54,3 +54,12 @@ def test_what_cannot_import_a_torch_that_will_do_is_refused_in_a_line(
     line = f"ab.b.python={python} is no Python 3.10 or later with torch 2.7 or later: {why}"
     assert str(raised.value) == line
     assert Interpreter.of("b", python, None, None, runs=False).python == python  # only listed
+
+
+def test_a_home_folder_is_written_as_in_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    python = program(tmp_path / "python", "echo 3 10 2 7")
+    found = Interpreter.of("b", "~/python", "~", None)
+    assert (found.python, found.path) == (python, str(tmp_path))

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from runner.execute import user_code
 from runner.execute.user_code import describe_code, differing, edited, packages_of
 from tests.support import factories
 
@@ -55,6 +57,39 @@ def test_an_edit_of_any_imported_file_of_the_folder_is_noticed(
 def test_a_package_whose_distribution_has_another_name_has_its_version() -> None:
     importlib.import_module("yaml")
     assert describe_code({"yaml"})["yaml"]["content"] == {"yaml": version("PyYAML")}
+
+
+def installed(folder: Path, name: str, direct_url: object) -> None:
+    """A distribution's metadata, as pip writes them."""
+    metadata = folder / f"{name}-1.2.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (metadata / "direct_url.json").write_text(json.dumps(direct_url))
+
+
+def test_the_version_and_the_commit_of_code_are_known_where_anything_says_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    for name, text in {"says": "__version__ = '3.4'", "editable": "", "shadow": ""}.items():
+        (source / f"own_{name}.py").write_text(f"{text}\n")
+    installed(site, "own_editable", {"url": source.as_uri(), "dir_info": {"editable": True}})
+    installed(site, "own_shadow", {"url": (tmp_path / "another").as_uri(), "dir_info": {}})
+    built = {"url": "https://host/own", "vcs_info": {"vcs": "git", "commit_id": "e5f6"}}
+    installed(site, "own_built", built)
+    (site / "own_built.py").touch()
+    monkeypatch.setattr(user_code, "INSTALLED", (*user_code.INSTALLED, site))
+    for path in (site, source):
+        monkeypatch.syspath_prepend(path)
+    names = {f"own_{name}" for name in ("says", "editable", "shadow", "built")}
+    for name in names:
+        importlib.import_module(name)
+    code = describe_code(names)
+    versions = {name.removeprefix("own_"): code[name]["version"] for name in names}
+    assert versions == {"says": "3.4", "editable": "1.2", "shadow": None, "built": "1.2"}
+    assert code["own_built"]["git"] == {"commit": "e5f6"}
+    assert code["own_built"]["content"] == {"own_built": "1.2"}
 
 
 def test_of_code_elsewhere_the_files_are_looked_at_where_they_were(

@@ -263,6 +263,17 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         "job=compare run=new against=old compare.slower_than=-1": "compare.slower_than=-1",
         "job=compare run=new against=old compare.more_instructions=-1": "more_instructions=-1",
         "run=new against=old": "against= goes with job=compare",
+        "job=compare run=new,same against=old": "give several runs as run=[new,same]",
+        "job=compare run=new against=old compare.slower_than=5": "=5 is 500 %; 0.05 is 5 %",
+        "job=compare run=new against=old dry_run=true": "takes no dry_run=; allowed: job, run",
+        "job=compare run=new against=old strict=true": "takes no strict=",
+        "job=compare run=new against=old hydra.sweep.dir=x": "takes no hydra.sweep.dir=",
+        "job=compare run=new against=old timing=quick": "takes no timing=",
+        "job=compare run=new against=old report.baseline={op: add}": "takes no report.baseline=",
+        "job=compare run=new against=old ab.a.path=x": "takes no ab.a.path=",
+        "job='compare' run=new": "against=: no run's or sweep's folder",
+        "hydra.mode=RUN job=compare run=new against=nowhere": "against=nowhere: no run's",
+        "-m job=compare run=new against=old": "job=compare reads runs and cannot be swept",
         "-m job=report run=new": "job=report reads runs and cannot be swept",
     }
     for answer, said in zip(
@@ -274,6 +285,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         lines = answer.told
         assert len(lines) == 1
     assert not list(tmp_path.glob("**/compare.csv"))
+    assert not (tmp_path / "outputs").exists()  # nor an empty folder
 
 
 @pytest.mark.parametrize("of", ["host", "environment", "rows"])
@@ -332,3 +344,16 @@ def test_the_files_speak_russian_and_the_terminal_english(tmp_path: Path) -> Non
     _, said = compared(tmp_path, "report.language=ru")
     assert "slower by more than 5 %" in said
     assert "медленнее более чем на 5 %" in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_what_a_run_was_made_with_counts_unless_another_is_given(tmp_path: Path) -> None:
+    saved(tmp_path / "old", seed=1)
+    path = saved(tmp_path / "new", seed=2) / "environment.json"
+    made_with = {"language": "ru", "same_within": 0.04, "compare_across_nodes": True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"report": made_with}))
+    assert compared(tmp_path)[0] == 4  # 5 % is hardly to be told from 4 %
+    assert "Что изменилось" in (tmp_path / "out" / "compare.md").read_text()
+    typed = ["report.same_within=0.01", "report.language=en", "hydra.run.dir=typed"]
+    code, said = compared(tmp_path, *typed)
+    assert (code, "environments differ" in said.splitlines()[0]) == (0, True)
+    assert "What changed" in (tmp_path / "typed" / "compare.md").read_text()

@@ -52,9 +52,29 @@ def test_a_file_of_pytest_benchmark_has_what_was_measured_alone(exported: Path) 
     stats = said["benchmarks"][0]["stats"]
     assert stats["median"] == 1e-3 and stats["iqr"] == pytest.approx(0.15e-3)
     assert stats["stddev"] == pytest.approx(0.15e-3 / 1.349, rel=1e-3)
-    assert stats["total"] == pytest.approx(1.02e-3 * 120)
+    assert stats["total"] == pytest.approx(1.02e-3 * 40)
     assert stats["iqr_outliers"] is None
     assert said["commit_info"]["id"] == "a1b2"
+
+
+def test_the_commit_is_that_of_the_code_that_was_measured(tmp_path: Path) -> None:
+    code = {"installed": {"git": None}, "own": {"git": {"commit": "c3d4", "changed": True}}}
+    export(tmp_path, EXPORTS, [row("cpu", 1e-3)], ENVIRONMENT | {"code": code})
+    said = json.loads((tmp_path / "pytest_benchmark.json").read_text())
+    assert said["commit_info"] == {"id": "c3d4", "dirty": True}
+
+
+def test_a_changed_timing_begins_no_new_series(tmp_path: Path) -> None:
+    rows = [
+        row("cpu", 1e-3, op=op, variant=variant) for op, variant in (("add", "v1"), ("mul", "v1"))
+    ]
+    export(tmp_path, EXPORTS, [*rows, row("cpu", 2e-3, op="mul", variant="v2")], ENVIRONMENT)
+    usual = "8x8 float32 cpu threads=2"
+    names = [f"add {usual}", f"mul {usual} v1", f"mul {usual} v2"]
+    said = json.loads((tmp_path / "github_action_benchmark.json").read_text())
+    assert [entry["name"] for entry in said] == names
+    said = json.loads((tmp_path / "pytest_benchmark.json").read_text())
+    assert [entry["fullname"] for entry in said["benchmarks"]] == names
 
 
 def test_pytest_benchmark_reads_and_shows_it(exported: Path) -> None:

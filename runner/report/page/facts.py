@@ -18,6 +18,7 @@ from runner.stats.intervals import rate_high
 from runner.units import digits
 
 NAMED_AT_MOST = 8
+OWN_GIT = "opsweep's own git"
 MANY = 20  # intervals: of fewer there are no 95 of 100
 
 
@@ -63,10 +64,13 @@ def noise_of(environment: Mapping[str, Any], words: Words) -> list[str]:
 
 
 def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as dotted keys with their values as text."""
+    """Nested mappings as dotted keys with their values as text.
+
+    An environment's ``git`` is this program's own checkout, not what was measured, and says so.
+    """
     pairs = []
     for key, value in environment.items():
-        name = f"{prefix}{key}"
+        name = OWN_GIT if not prefix and key == "git" else f"{prefix}{key}"
         if isinstance(value, Mapping):
             pairs += flatten(value, f"{name}.")
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):

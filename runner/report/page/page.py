@@ -48,11 +48,13 @@ def page_of(
     pictures: Sequence[Plot | Heatmap] = (),
     found: Sequence[Found] = (),
     first: Sequence[Listing] = (),
+    first_facts: Sequence[tuple[str, str]] = (),
     answers: Sequence[AnswerText] = (),
 ) -> str:
     """The page's text.
 
     Its title is what is ``found`` first, and ``first`` are the tables that come before all else.
+    ``first_facts`` are pairs of a heading and a sentence that begin its summary.
     """
     # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
@@ -62,13 +64,14 @@ def page_of(
     charts = {each.key: list(chart_of(each, words).items()) for each in pictures}  # in order
     script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
     texts = [script, _joined(scripts)] if scripts else []
+    facts = facts_of(rows, environment, words)
     bars = Bars(finding.ratio for finding in chain.from_iterable(of for _, of in found))
     return _template("report.html.j2").render(
         script=script,
         script_hashes=" ".join(map(_policy_hash, texts)) or "'none'",
         words=words,
         version=__version__,
-        facts=facts_of(rows, environment, words),
+        facts=[*facts[:1], *first_facts, *facts[1:]],
         notes=first_of(notes, MOST_NOTES, words),
         found=found,
         bars=bars,
