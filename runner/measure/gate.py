@@ -48,6 +48,9 @@ class Gate:
         """Wait where the machine is slow and patience is left; the number of the moment."""
         if not self.sentinels:
             return 0
+        if not self._readings and not self._is_due:  # another gate has just read them
+            latest = [sentinel.latest for sentinel, _ in self.sentinels]
+            self._readings += [latest] if self._is_calm(latest) else []
         if not self._readings or self._is_due:
             was_calm = bool(self._readings) and self._is_calm_now()
             self.look()

@@ -78,6 +78,11 @@ class Sentinel:
         """Seconds that a reading takes, as a rule."""
         return median(self._readings_s) if self._readings_s else 0.0
 
+    @property
+    def latest(self) -> tuple[float, ...]:
+        """The latest reading; nothing before the first."""
+        return self._in_second[-1] if self._in_second else ()
+
     def read(self) -> tuple[float, ...]:
         """Seconds that a call of each kernel takes now."""
         begun = self._clock.now()

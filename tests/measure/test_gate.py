@@ -34,7 +34,8 @@ class Told:
 
     def read(self):
         self.readings += 1
-        return (next(self._slowdowns),)
+        self.latest = (next(self._slowdowns),)
+        return self.latest
 
     def slowdown(self, reading):
         return reading[0]
@@ -126,6 +127,16 @@ def test_all_readings_together_take_a_share_of_the_time():
         cheap.rested_s = dear.rested_s = rested_s
         passed.pass_by()
         assert (cheap.readings, dear.readings) == (readings, readings)
+
+
+def test_a_gate_begins_with_what_has_just_been_read_where_that_was_calm():
+    sentinel = Told([1.0, 1.3, 2.0], reading_s=0.001)
+    cases = ((1.0, 1, 1.0), (0.01, 1, 1.0), (0.03, 2, 1.3), (0.01, 3, 2.0))
+    for rested_s, readings, slowdown in cases:
+        sentinel.rested_s = rested_s
+        passed = Gate([(sentinel, lambda: None)])
+        assert passed.around(passed.pass_by())["machine_slowdown"] == slowdown
+        assert sentinel.readings == readings
 
 
 def test_nothing_is_known_of_a_moment_without_sentinels():
