@@ -18,7 +18,7 @@ from operator import attrgetter, truediv
 import torch
 
 from runner.measure.cache_table import CacheTable
-from runner.measure.sentinel import RELEARN_AFTER_S, calm_within
+from runner.measure.sentinel import CALM, RELEARN_AFTER_S
 
 HALF_LIFE_S = 7 * 24 * 3600.0
 LOW = 0.25  # quantile of the runs' bests that counts: the luckiest of them is not it
@@ -61,7 +61,7 @@ def known_best(device_name: str, threads: int) -> tuple[float, ...] | None:
         return _best_of(latest) if latest else None
     old = _best_of(before)
     slowdowns = [max(map(truediv, _kernels_of(line), old)) for line in latest]
-    return _best_of(latest if min(slowdowns) > calm_within(threads) else lines)
+    return _best_of(latest if min(slowdowns) > CALM else lines)
 
 
 def _kernels_of(line: Best) -> tuple[float, ...]:

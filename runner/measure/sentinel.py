@@ -27,16 +27,10 @@ UNTIMED_S = 0.001  # of calls before the blocks: what ran before has left its ow
 TIMED_S = 0.001  # of blocks, of which the median counts: each varies by a tenth in calm moments
 FEWEST_BLOCKS = 5
 CALM = 1.15  # slower than at the machine's best by less than this: calm
-CALM_OF_SEVERAL_THREADS = 1.25  # they wait for the slowest of them
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
 FEWEST_SECONDS = 20  # of which a low quantile is more than one lucky second
 RELEARN_AFTER_S = 300  # seconds of looking: a bad minute is no other machine
-
-
-def calm_within(threads: int) -> float:
-    """How many times slower than at its best the machine may be and be called calm."""
-    return CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
 
 
 class Sentinel:
@@ -45,15 +39,13 @@ class Sentinel:
     Args:
         device: where they run.
         clock: that of what is measured there.
-        threads: of the intra-op ones, while they run.
         best: seconds of each kernel when this machine is at its best; None: not known yet.
     """
 
-    def __init__(
-        self, device: torch.device, clock: Clock, threads: int, best: Sequence[float] | None
-    ) -> None:
+    calm_within = CALM
+
+    def __init__(self, device: torch.device, clock: Clock, best: Sequence[float] | None) -> None:
         self._clock, self.known = clock, best
-        self.calm_within = calm_within(threads)
         self._neutral = partial(neutral, device)
         with self._neutral():
             self._kernels = [_Kernel.of(call, clock) for call in _calls_on(device)]

@@ -87,5 +87,5 @@ def _sentinel(task: Task) -> Sentinel:
     if key not in sentinels:
         known = known_best(*key) if task.state.shares_best else None
         clock = task.device.plain_clock()
-        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known)
+        sentinels[key] = Sentinel(task.device.torch, clock, known)
     return sentinels[key]

@@ -88,7 +88,7 @@ def _print_readings(options: argparse.Namespace) -> None:
         "bfloat16 product of 1024x1024 by 1024x64": lambda: torch.mm(half, half[:, :64]),
     }
     clock = HostClock(single_threaded=False, watched=False)
-    sentinel = Sentinel(torch.device("cpu"), clock, threads, None)
+    sentinel = Sentinel(torch.device("cpu"), clock, None)
     readings: dict[str, list[tuple[float, ...]]] = {name: [] for name in operations}
     reading_s = []
     for _ in range(options.rounds):

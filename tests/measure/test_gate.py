@@ -207,13 +207,13 @@ def test_a_block_that_was_interrupted_makes_no_reading_slow():
             return Block((0.06 if self.blocks % 5 == 0 else 1e-6) * calls)
 
     clock = Interrupted(single_threaded=True)
-    sentinel = Sentinel(torch.device("cpu"), clock, 1, None)
+    sentinel = Sentinel(torch.device("cpu"), clock, None)
     assert sentinel.read() == pytest.approx((1e-6, 1e-6, 1e-6))
 
 
 def test_a_sentinel_is_slow_against_its_known_best():
     clock = HostClock(single_threaded=True)
-    sentinel = Sentinel(torch.device("cpu"), clock, 1, BEST)
+    sentinel = Sentinel(torch.device("cpu"), clock, BEST)
     assert sentinel.rested_s == math.inf
     begun = time.perf_counter()
     reading = sentinel.read()
@@ -227,7 +227,7 @@ def test_a_sentinel_is_slow_against_its_known_best():
 
 
 def test_one_lucky_second_is_no_better_best_than_the_known_one():
-    sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), 1, (1.0, 1.0, 1.0))
+    sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), (1.0, 1.0, 1.0))
     sentinel.read()
     assert sentinel.best == (1.0, 1.0, 1.0)
     sentinel.seconds = FEWEST_SECONDS
@@ -251,7 +251,7 @@ def test_kernels_run_as_torch_is_whatever_the_cell_asks_for_that_was_entered():
     switches.enter(asked, torch.device("cpu"))
     torch.set_default_dtype(torch.float64)
     try:
-        Sentinel(torch.device("cpu"), Watching(single_threaded=True), 1, None).read()
+        Sentinel(torch.device("cpu"), Watching(single_threaded=True), None).read()
         still = torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled(), state()
     finally:
         switches.leave()
@@ -265,7 +265,7 @@ def test_a_best_that_nothing_comes_near_for_minutes_is_learned_again(tmp_path, m
     now, far = time.time(), (1e-9, 1e-9, 1e-10)
     machine_best.remember("cpu x", 1, now - 3600, 600, far)
     machine_best.remember("cpu x", 2, now - 3600, 600, far)
-    sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), 1, far)
+    sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), far)
     reading = sentinel.read()
     assert sentinel.slowdown(reading) > 100
     state = WorkerState(sentinels={("cpu x", 1): sentinel})
@@ -320,12 +320,9 @@ def test_short_runs_that_all_were_slower_are_believed_together(tmp_path, monkeyp
         machine_best.remember("cpu x", 1, now - 100 + number, 120, slower)
     assert machine_best.known_best("cpu x", 1) == slower
 
-    # unless one of them came near it, or several threads wait for the slowest anyway
+    # unless one of them came near it
     machine_best.remember("cpu x", 1, now - 50, 120, [1.1 * seconds for seconds in BEST])
     assert machine_best.known_best("cpu x", 1) == BEST
-    for number, best in enumerate([BEST] * 3 + [tuple(1.2 * s for s in BEST)] * 3):
-        machine_best.remember("cpu x", 2, now - 900 + number, 120, best)
-    assert machine_best.known_best("cpu x", 2) == BEST
 
 
 def test_where_long_waits_came_to_nothing_no_cell_waits_until_it_is_calm_again():
