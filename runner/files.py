@@ -14,6 +14,9 @@ from typing import TextIO
 PACKAGE = Path(__file__).parent
 FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
 CONF = next(filter(Path.is_dir, FOLDERS))
+IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
+OF_OPERATIONS = {"compare.csv": "compare_operations.csv", IN_TURN: "ab_operations.csv"}
+"""The table of operations that stands beside each table of cells on two sides, by their names."""
 LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take a tenth of it
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
 MOST_BYTES = 2**26  # of a file that is read as a whole

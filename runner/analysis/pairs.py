@@ -41,8 +41,9 @@ def elements_of(size: str) -> int | None:
 
 def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     times_of = attrgetter("baseline_s", "other_s")
-    by_process = grouped(visits, attrgetter("process")).values()
-    return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
+    by_process = grouped(visits, attrgetter("process"))
+    logs = [log_ratios(list(map(times_of, of)), 1) for of in by_process.values()]
+    return replace(paired_ratio(logs, margin), numbers=tuple(by_process))
 
 
 def _agree(calm: Sequence[PairVisit], slow: Sequence[PairVisit]) -> bool:
@@ -100,7 +101,7 @@ class Pairs:
             return _without_interval(ratio, SLOW)
         p_value = _ratio(undisturbed, (1 + margin) * slowdown - 1).p_value
         low, high = ratio.low / slowdown, ratio.high * slowdown
-        return replace(ratio, low=low, high=high, p_value=p_value)
+        return replace(ratio, low=low, high=high, p_value=p_value, is_widened=True)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
         """The median ratio of all visits, of slow moments too, and their number."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter, eq
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
-from runner.files import write_atomically
+from runner.files import IN_TURN, OF_OPERATIONS, write_atomically
 from runner.report.conclude import Run, exit_code, load_run
 from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
@@ -32,7 +32,6 @@ from runner.rows.rows import BenchmarkRow
 from runner.units import counted, digits
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
-IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
 NAMED_AT_MOST = 10
 LONGEST_COMMENT = 60_000  # characters of the Markdown; GitHub takes 65,536
@@ -50,7 +49,7 @@ class Comparison:
 
     changes: Sequence[Change]  # a line of ``compare.csv`` for each cell
     ordered: Sequence[Change]  # the same, what fails the gate first
-    operations: Sequence[OperationChange]  # those of which several cells tell, the slowest first
+    operations: Sequence[OperationChange]  # of which several cells tell, what fails comes first
     summary: Summary  # what they say together
     environments: Sequence[str]  # a line for each thing that is not the same in both environments
     across: bool  # whether the sides were measured on different machines
@@ -129,7 +128,7 @@ def compare_runs(
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
     write_records(table, found.changes, durable=True)
     if found.operations:
-        write_records(into / of_operations(table.name), found.operations, durable=True)
+        write_records(into / OF_OPERATIONS[table.name], found.operations, durable=True)
     write_atomically(table.with_suffix(".md"), _comment(sides, found, notes, words))
     write_atomically(table.with_suffix(".html"), _page(sides, found, words))
 
@@ -181,7 +180,7 @@ def comparison_of(
     return Comparison(
         found.cells,
         by_importance(found.cells),
-        sorted(found.operations, key=attrgetter("speedup")),
+        sorted(found.operations, key=lambda of: (not of.is_slower, of.speedup)),
         summary,
         environment_changes(before[-1].environment, after[-1].environment),
         len(machines) > 1,
@@ -191,11 +190,6 @@ def comparison_of(
         last=after[-1],
         file=file,
     )
-
-
-def of_operations(file: str) -> str:
-    """The name of the table of operations that stands beside that of cells."""
-    return file.replace(".csv", "_operations.csv")
 
 
 def _refuse_repeated(folders: Sequence[str]) -> None:
@@ -276,7 +270,11 @@ def _gate_notes(found: Comparison, words: Words) -> list[Note]:
     """What the gate says, the most important first."""
     notes = []
     if operations := found.slower_operations:
-        said = [f"{of.label} ({ratio_text(of.speedup, words)})" for of in operations]
+        of_cells = words["compare_of_cells"]
+        said = [
+            f"{of.label} ({ratio_text(of.speedup, words)}{of_cells.format(**vars(of))})"
+            for of in operations
+        ]
         named = ", ".join(first_of(said, NAMED_AT_MOST, words))
         text = _said(found, words, "slower_operations", operations=named)
         notes.append(Note("wrong", text, len(operations)))
@@ -368,7 +366,7 @@ def _comment(sides: str, found: Comparison, notes: Sequence[str], words: Words) 
 def _page(sides: str, found: Comparison, words: Words) -> str:
     listings = [change_listing(found.ordered, words, found.file)]
     if found.operations:
-        listings.insert(0, operation_listing(found.operations, words, of_operations(found.file)))
+        listings.insert(0, operation_listing(found.operations, words, OF_OPERATIONS[found.file]))
     return page_of(
         rows=_benchmarks(found.last),
         environment=found.last.environment,

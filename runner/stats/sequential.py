@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import median
+from typing import overload
 
 from runner.stats.intervals import mean_beyond, mean_interval, median_interval
 
@@ -36,6 +37,8 @@ class PairedRatio:
     processes: int  # that shared them
     withheld: str | None = None  # why it may not be claimed
     middles: tuple[float, ...] = ()  # each process's own ratio, where there are several
+    numbers: tuple[int, ...] = ()  # of the processes, in the same order
+    is_widened: bool = False  # whether its interval also holds what a slow machine may change
 
 
 def paired_ratio(
@@ -119,6 +122,16 @@ def verdict_of(low: float | None, high: float | None, margin: float) -> str:
     if high < 1 / (1 + margin):  # the other way round it is as much faster
         return "slower"
     return "same" if low >= 1 / (1 + margin) and high <= 1 + margin else "unclear"
+
+
+@overload
+def smallest_difference(value: float, low: float, high: float, margin: float) -> float: ...
+
+
+@overload
+def smallest_difference(
+    value: float, low: float | None, high: float | None, margin: float
+) -> float | None: ...
 
 
 def smallest_difference(
