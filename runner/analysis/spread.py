@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from operator import attrgetter
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from runner.stats.intervals import NORMAL
 
 FEWEST = 20  # degrees of freedom that say something
 USUAL = NORMAL.inv_cdf(0.75)  # standard deviations, beyond which is half of what is drawn
-CLEARLY = 1.5  # times what is usual: short calls vary more than others
+CLEARLY = 3.0  # standard errors of a median: short calls vary more than others
+SHORTER = 2.0  # times as long are calls that may vary less for that
 HALVINGS = 40
 CAUTION = 2.0  # standard errors of a deviation's estimate that are added to it
 MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
@@ -107,19 +109,17 @@ class Spread:
         values = [abs(difference.value) for difference in differences]
         caution = 1 + CAUTION / math.sqrt(freedom)
         alike = cls(median(values) / USUAL, 0.0)
-        ordered = sorted(differences)
-        short, long = [ordered[: len(ordered) // 2]], ordered[len(ordered) // 2 :]
-        while len(short[-1]) >= 2 * FEWEST:  # the shortest of them may be a few only
-            short.append(short[-1][: len(short[-1]) // 2])
-        if alike.most_typical(short) <= CLEARLY * USUAL:
+        short, long = _by_length(differences)
+        most = max(short, key=alike.excess, default=[])
+        if alike.excess(most) <= CLEARLY:
             return cls(caution * alike.relative, 0.0)
 
         # the long calls tell what is relative, and the short ones what is not
         relative = median(abs(difference.value) for difference in long) / USUAL
-        low, high = 0.0, max(abs(of.value) * of.seconds for of in short[0]) / USUAL
+        low, high = 0.0, max(abs(of.value) * of.seconds for of in most) / USUAL
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            is_enough = cls(relative, middle).most_typical(short) <= USUAL
+            is_enough = cls(relative, middle).excess(most) <= 0
             low, high = (low, middle) if is_enough else (middle, high)
         return cls(caution * relative, caution * high)
 
@@ -137,9 +137,22 @@ class Spread:
         between = at * math.sqrt(sum(1 / len(logs) for logs in sides))
         return max(own, math.hypot(between, math.sqrt(max(0.0, own**2 - self.own**2))))
 
-    def most_typical(self, several: Sequence[Sequence[Difference]]) -> float:
-        """The median of how many standard deviations differences are, the greatest of several."""
-        return max(
-            median(abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences)
-            for differences in several
-        )
+    def excess(self, differences: Sequence[Difference]) -> float:
+        """By how many standard errors more they typically are than this; 0 where there are none."""
+        deviations = [abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences]
+        return (median(deviations or [USUAL]) / USUAL - 1) * math.sqrt(len(deviations))
+
+
+def _by_length(
+    differences: Sequence[Difference],
+) -> tuple[list[Sequence[Difference]], Sequence[Difference]]:
+    """Those of short calls, of the shorter half of these and so on, and those of long ones.
+
+    The shortest calls, which vary most, may be few. What is not much shorter is not among them.
+    """
+    ordered = sorted(differences, key=attrgetter("seconds"))
+    long = ordered[len(ordered) // 2 :]
+    usual_s, short, count = long[len(long) // 2].seconds, list[Sequence[Difference]](), len(ordered)
+    while (count := count // 2) >= FEWEST or not short:
+        short.append(ordered[:count])
+    return [of for of in short if SHORTER * of[-1].seconds <= usual_s], long
