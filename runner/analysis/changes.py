@@ -90,7 +90,7 @@ class Change(CellKey):
     adjusted_p: float | None = None
     # faster, slower, same or unclear; blank where nothing can be compared
     verdict: str | None = None
-    reason: str | None = None  # why nothing can be compared, or nothing claimed
+    reason: str | None = None  # why nothing can be compared, or a ratio has no interval
     # what else changed, such as ``status ok to crashed; gradient pass to fail``
     changed: str | None = None
     became_wrong: bool = False  # whether the cell, or a check of it, fails and did not before
