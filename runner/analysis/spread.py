@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from runner.stats.intervals import NORMAL
 
-FEWEST = 20  # degrees of freedom that say something
+FEWEST = 20  # degrees of freedom, or ratios of processes, that say something
 USUAL = NORMAL.inv_cdf(0.75)  # standard deviations, beyond which is half of what is drawn
 CLEARLY = 3.0  # standard errors of a median: short calls vary more than others
 SHORTER = 2.0  # times as long are calls that may vary less for that
@@ -98,10 +98,10 @@ class Spread:
     ) -> Spread | None:
         """That of log ratios, for each cell the seconds of a call and those of its processes."""
         found = [about_mean(seconds, logs) for seconds, logs in ratios if len(logs) > 1]
-        freedom = freedom_of([logs for _, logs in ratios])
-        if freedom < FEWEST:
+        differences = list(chain.from_iterable(found))
+        if len(differences) < FEWEST:
             return None
-        return replace(cls.of(list(chain.from_iterable(found)), freedom), own=own)
+        return replace(cls.of(differences, len(differences) - len(found)), own=own)
 
     @classmethod
     def of(cls, differences: Sequence[Difference], freedom: int) -> Spread:
