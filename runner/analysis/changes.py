@@ -300,16 +300,16 @@ def _of_turns(ratio: PairedRatio, seconds: float, between: Spread | None) -> Log
     """
     if ratio.low is None or ratio.high is None:
         return None
-    of_interval = LogEstimate.of_interval(ratio.value, ratio.low, ratio.high)
-    if not ratio.middles:
-        return of_interval
+    of_visits = LogEstimate.of_interval(ratio.value, ratio.low, ratio.high)
+    if not ratio.middles or (between is None and ratio.freedom is None):
+        return of_visits
     logs = list(map(math.log, ratio.middles))
-    mean = math.exp(fmean(logs))
     if between is None:
-        return LogEstimate.of_interval(mean, ratio.low, ratio.high, len(logs) - 1)
+        mean = math.exp(fmean(logs))
+        return LogEstimate.of_interval(mean, ratio.low, ratio.high, ratio.freedom)
     deviation = between.of_means(seconds, [logs])
     if ratio.is_widened:
-        deviation = max(deviation, of_interval.deviation)
+        deviation = max(deviation, of_visits.deviation)
     return LogEstimate(fmean(logs), deviation)
 
 
@@ -320,7 +320,7 @@ def _log_times(
     ratio: PairedRatio | None,
     spread: Spread | None,
 ) -> list[LogTimes]:
-    """What a cell tells of its operation; nothing where its ratio is not sure for other reasons."""
+    """What a cell tells of its operation; nothing of a slow machine, or of turns in one process."""
     if change.estimate is None or change.before_s is None:
         return []
     names, deviation = names_of(change), change.estimate.deviation

@@ -227,10 +227,12 @@ def visits_of(
     return visits
 
 
-def turns(row_of: BenchmarkRow, times: Iterable[float], **moment: Any) -> list[PairVisit]:
-    """Six visits to a cell in each process, in which the later side takes so many times as long."""
+def turns(
+    row_of: BenchmarkRow, times: Iterable[float], count: int = 6, **moment: Any
+) -> list[PairVisit]:
+    """Visits to a cell in each process, in which the later side takes so many times as long."""
     seconds, cell = row_of.median_s or 0.0, row_of.cell
-    visits = product(enumerate(times, 1), range(6))
+    visits = product(enumerate(times, 1), range(count))
     return [
         PairVisit(cell, cell, visit, 0, 1, 0, 1, seconds, seconds * slower, process, **moment)
         for (process, slower), visit in visits
@@ -300,6 +302,20 @@ def test_of_few_cells_the_gate_asks_for_what_students_t_does(errors: float, is_n
     assert [change.is_slower for change in found.cells] == [is_named, False, False]
     named_from = summary_of(found, [0.05], 0.05).named_from
     assert named_from == pytest.approx(1.05 * math.exp(5.598 * 0.01 / 2**0.5) - 1, rel=1e-3)
+
+
+@pytest.mark.parametrize(("others", "is_named"), [((1.2, 1.2), True), ((1.5, 1.53), False)])
+def test_a_few_processes_name_a_cell_unless_they_contradict_each_other(
+    others: tuple[float, float], is_named: bool
+) -> None:
+    random = Random(0)
+    rows = a_run(random, 0.0, cells=3)
+    visits = [
+        replace(visit, other_s=visit.other_s * (1 + random.gauss(0, 0.005)))
+        for visit in [*turns(rows[0], others, 20), *turns(rows[1], (1.0, 1.0), 20)]
+    ]
+    found = cells_of([rows], [rows], pairs=Pairs(visits))
+    assert [change.is_slower for change in found] == [is_named, False, False]
 
 
 def test_what_is_wrong_in_one_of_several_runs_became_wrong() -> None:
