@@ -301,7 +301,7 @@ def _of_turns(ratio: PairedRatio, seconds: float, between: Spread | None) -> Log
     if ratio.low is None or ratio.high is None:
         return None
     of_visits = LogEstimate.of_interval(ratio.value, ratio.low, ratio.high)
-    if not ratio.middles or (between is None and ratio.freedom is None):
+    if not ratio.middles:
         return of_visits
     logs = list(map(math.log, ratio.middles))
     if between is None:
