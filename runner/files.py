@@ -14,12 +14,19 @@ from typing import TextIO
 PACKAGE = Path(__file__).parent
 FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
 CONF = next(filter(Path.is_dir, FOLDERS))
+IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
+COMPARED = ("compare.csv", IN_TURN)  # the tables of a comparison's cells
 LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take a tenth of it
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
 MOST_BYTES = 2**26  # of a file that is read as a whole
 MOST_LOGGED = 2**20  # bytes of a log
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
 NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+
+
+def beside(table: str, what: str) -> str:
+    """The name of a further table that stands beside that of a comparison's cells."""
+    return table.replace(".csv", f"_{what}.csv")
 
 
 def write_atomically(

@@ -3,7 +3,7 @@
 The two runs are of two moments, so that a cell's interval also holds what times vary between runs
 though nothing else differs. That is read from the runs themselves: from the spread of cells' times
 over several runs of one side, or with one run a side from the spread of all cells' changes, most
-cells being as they were. Normal distributions on logarithms; pure functions.
+cells being as they were. Normal distributions on natural logarithms; pure functions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
-from statistics import fmean, stdev
+from statistics import fmean, median
 from typing import NamedTuple
 
 from runner.analysis.comparison import (
@@ -29,6 +29,7 @@ from runner.analysis.comparison import (
 from runner.analysis.operation_changes import (
     LogTimes,
     OperationChange,
+    hypotheses,
     names_of,
     operation_changes,
 )
@@ -40,10 +41,10 @@ from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, STATUSES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.log_estimate import NORMAL, REACH, LogEstimate
-from runner.stats.sequential import SEVERAL, PairedRatio, smallest_difference, verdict_of
+from runner.stats.log_estimate import REACH, LogEstimate
+from runner.stats.sequential import PairedRatio, smallest_difference, verdict_of
 
-GATE_ERROR = 0.01  # of all cells together
+GATE_ERROR = 0.01  # of all claims of a comparison together, see :func:`hypotheses`
 ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 WORSE = ("timeout", "out_of_memory")  # statuses that a cell which was ok has become worse by
 NOTABLE = {
@@ -89,7 +90,7 @@ class Change(CellKey):
     adjusted_p: float | None = None
     # faster, slower, same or unclear; blank where nothing can be compared
     verdict: str | None = None
-    reason: str | None = None  # why nothing can be compared
+    reason: str | None = None  # why nothing can be compared, or a ratio has no interval
     # what else changed, such as ``status ok to crashed; gradient pass to fail``
     changed: str | None = None
     became_wrong: bool = False  # whether the cell, or a check of it, fails and did not before
@@ -107,6 +108,11 @@ class Change(CellKey):
     is_comparable: bool = field(default=True, metadata={"column": False})
     # the speed-up's logarithm with its standard deviation; None: that is not known
     estimate: LogEstimate | None = field(default=None, metadata={"column": False})
+
+    @property
+    def is_on_both_sides(self) -> bool:
+        """Whether both sides have the cell."""
+        return self.before_cell is not None and self.after_cell is not None
 
     @property
     def label(self) -> str:
@@ -139,32 +145,34 @@ def changes(
         before: the rows of each run of the earlier side.
         after: the same of the later side.
         margin: the smallest relative difference that counts.
-        slower_than: the relative difference from which on a cell is named by the gate.
+        slower_than: the relative difference that the gate allows: what is surely slower is named.
         more_instructions: the same of counted instructions.
         pairs: the visits of cells that both sides took in turn: of one command, so that a cell's
             identity is the same on both, while the threads that it leaves to torch may differ.
     """
     key: Callable[[BenchmarkRow], object] = key_of if pairs is None else attrgetter("cell")
-    earlier, later = (grouped(chain.from_iterable(runs), key) for runs in (before, after))
+    earlier, later = ([grouped(run, key) for run in runs] for runs in (before, after))
     sides: list[tuple[_Side, _Side]] = []
     ratios: list[PairedRatio | None] = []  # of those that took turns
-    for name in dict.fromkeys([*later, *earlier]):
-        rows = earlier.get(name, []), later.get(name, [])
-        cell = rows[0][0].cell if rows[0] else ""
+    for name in dict.fromkeys(chain.from_iterable([*later, *earlier])):
+        cell = next((run[name][0].cell for run in earlier if name in run), "")
         ratios.append(pairs.ratio(cell, cell, margin) if pairs is not None else None)
         but = OF_MOMENTS if ratios[-1] is not None else ()
-        sides.append((_Side.of(rows[0], but), _Side.of(rows[1], but)))
+        old, new = (_Side.of([run.get(name, []) for run in runs], but) for runs in (earlier, later))
+        sides.append((old, new))
 
-    # those that took no turns vary more between each other than those that did
-    alone = [pair for pair, ratio in zip(sides, ratios, strict=True) if ratio is None]
-    spread = Spread.between_runs([(before.logs, after.logs) for before, after in alone])
+    # in two environments what took no turns has no verdict: the others tell nothing of two moments
+    spread = _between_runs(sides) if pairs is None else None
     between = _between_processes(sides, ratios)
     found, of_operations = [], []
     for pair, ratio in zip(sides, ratios, strict=True):
-        change = _paired(_change(*pair, spread, margin), ratio, between, margin)
+        change = _change(*pair, spread, margin)
+        if ratio is not None:
+            change = _paired(change, ratio, between, margin)
         found.append(_counted(change, *pair, more_instructions))
-        of_operations += _log_times(change, *pair, ratio, in_turn=pairs is not None)
-    operations = operation_changes(of_operations, margin, in_turn=pairs is not None)
+        of_operations += _log_times(change, *pair, ratio, spread)
+    all_cells = Counter(names_of(change) for change in found if change.is_on_both_sides)
+    operations = operation_changes(of_operations, all_cells, margin, in_turn=pairs is not None)
     return _gated(claimed_together(found), claimed_together(operations), slower_than)
 
 
@@ -173,20 +181,25 @@ class _Side(NamedTuple):
 
     rows: Sequence[BenchmarkRow]
     costs: Sequence[Estimate]
-    logs: Sequence[float]
+    runs: Sequence[int]  # the number of the run that each time is of
+    logs: Sequence[float]  # natural logarithms of seconds a call
 
     @classmethod
-    def of(cls, rows: Sequence[BenchmarkRow], but: Sequence[str] = ()) -> _Side:
-        trusted = [row for row in rows if not objection(row, but)]
-        costs = [cost for row in trusted if (cost := cost_of(row)) is not None]
-        return cls(rows, costs, [math.log(cost.value) for cost in costs])
+    def of(cls, runs: Runs, but: Sequence[str] = ()) -> _Side:
+        rows, costs, numbers = list[BenchmarkRow](), list[Estimate](), list[int]()
+        for number, run in enumerate(runs):
+            rows += run
+            trusted = (row for row in run if not objection(row, but))
+            costs += [cost for row in trusted if (cost := cost_of(row)) is not None]
+            numbers += [number] * (len(costs) - len(numbers))
+        return cls(rows, costs, numbers, [math.log(cost.value) for cost in costs])
 
     @property
     def mean(self) -> float:
         return fmean(self.logs)
 
     @property
-    def deviation(self) -> float:
+    def within(self) -> float:
         """The standard deviation of the mean of the logarithms, by the times' own intervals."""
         known = [cost for cost in self.costs if cost.low and cost.high]
         halves = [math.log(cost.high / cost.low) / (2 * REACH) for cost in known]  # type: ignore[operator]
@@ -224,20 +237,26 @@ def _change(before: _Side, after: _Side, spread: Spread | None, margin: float) -
     change = replace(change, speedup=math.exp(speedup), verdict="unclear")
     if spread is None:
         return change
-    between = spread.at(math.exp(before.mean)) * math.sqrt(
-        1 / len(before.logs) + 1 / len(after.logs)
-    )
-    within = math.hypot(before.deviation, after.deviation)
-    estimate = LogEstimate(speedup, max(between, within) + spread.common / REACH)
+    own = math.hypot(before.within, after.within)
+    deviation = spread.of_means(math.exp(before.mean), (before.logs, after.logs), own)
+    estimate = LogEstimate(speedup, deviation + spread.common / REACH)
+    low, high = estimate.low, estimate.high
     return replace(
         change,
-        low=estimate.low,
-        high=estimate.high,
-        smallest_difference=estimate.smallest_difference(margin),
+        low=low,
+        high=high,
+        smallest_difference=smallest_difference(math.exp(speedup), low, high, margin),
         adjusted_p=estimate.p_value(margin),
-        verdict=verdict_of(estimate.low, estimate.high, margin),
+        verdict=verdict_of(low, high, margin),
         estimate=estimate,
     )
+
+
+def _between_runs(sides: Sequence[tuple[_Side, _Side]]) -> Spread | None:
+    """What times of equal sides vary by from run to run; None: too few to tell."""
+    both = [pair for pair in sides if pair[0].logs and pair[1].logs]
+    own = median([math.hypot(before.within, after.within) for before, after in both] or [0.0])
+    return Spread.between_runs([(before.logs, after.logs) for before, after in sides], own)
 
 
 def _between_processes(
@@ -248,27 +267,21 @@ def _between_processes(
         [
             (math.exp(before.mean), list(map(math.log, ratio.middles)))
             for (before, _), ratio in zip(sides, ratios, strict=True)
-            if before.logs and ratio is not None
+            if before.logs and ratio is not None and _is_of_visits(ratio)
         ]
     )
 
 
-def _paired(
-    change: Change, ratio: PairedRatio | None, between: Spread | None, margin: float
-) -> Change:
-    """A change with what its visits say, where there were some: a row of ``ab.csv``.
+def _is_of_visits(ratio: PairedRatio) -> bool:
+    """Whether it has an interval, which is of its visits alone."""
+    return ratio.low is not None and not ratio.is_widened
 
-    A gate asks for a certainty that the few processes of one cell cannot give: what they vary by is
-    taken from all cells, and from its own where that is more.
-    """
-    if ratio is None or change.speedup is None or change.before_s is None:
+
+def _paired(change: Change, ratio: PairedRatio, between: Spread | None, margin: float) -> Change:
+    """A change with what its visits say: a row of ``ab.csv``."""
+    if change.speedup is None or change.before_s is None:
         return change
     low, high = ratio.low, ratio.high
-    estimate = LogEstimate.of_interval(ratio.value, low, high) if low and high else None
-    if between is not None and len(ratio.middles) >= SEVERAL:
-        own = stdev(map(math.log, ratio.middles))
-        deviation = max(own, between.at(change.before_s)) / math.sqrt(len(ratio.middles))
-        estimate = LogEstimate(math.log(ratio.value), deviation)
     return replace(
         change,
         speedup=ratio.value,
@@ -277,24 +290,52 @@ def _paired(
         smallest_difference=smallest_difference(ratio.value, low, high, margin),
         adjusted_p=ratio.p_value,
         verdict=verdict_of(low, high, margin),
-        estimate=estimate,
+        reason=ratio.withheld,
+        estimate=_of_turns(ratio, change.before_s, between),
     )
 
 
+def _of_turns(ratio: PairedRatio, seconds: float, between: Spread | None) -> LogEstimate | None:
+    """What a gate takes a cell's ratio for; None where it has no interval.
+
+    A gate asks for a certainty that the few processes of one cell cannot give: what they vary by is
+    taken from all cells, and from its own where that is more. Of too few cells it is not known.
+    """
+    if ratio.low is None or ratio.high is None:
+        return None
+    of_visits = LogEstimate.of_interval(ratio.value, ratio.low, ratio.high)
+    if not ratio.middles:
+        return of_visits
+    logs = list(map(math.log, ratio.middles))
+    if between is None:
+        mean = math.exp(fmean(logs))
+        return LogEstimate.of_interval(mean, ratio.low, ratio.high, ratio.freedom)
+    deviation = between.of_means(seconds, [logs])
+    if ratio.is_widened:
+        deviation = max(deviation, of_visits.deviation)
+    return LogEstimate(fmean(logs), deviation)
+
+
 def _log_times(
-    change: Change, before: _Side, after: _Side, ratio: PairedRatio | None, *, in_turn: bool
+    change: Change,
+    before: _Side,
+    after: _Side,
+    ratio: PairedRatio | None,
+    spread: Spread | None,
 ) -> list[LogTimes]:
-    """What a cell tells of its operation; nothing where one of its runs or processes is missing."""
+    """What a cell tells of its operation; nothing of a slow machine, or of turns in one process."""
     if change.estimate is None or change.before_s is None:
         return []
-    seconds, deviation = math.log(change.before_s), change.estimate.deviation
-    if not in_turn:
-        sides = before.logs, after.logs
-    elif ratio is not None and len(ratio.middles) >= SEVERAL:
-        sides = [seconds], [seconds - math.log(middle) for middle in ratio.middles]
-    else:
+    names, deviation = names_of(change), change.estimate.deviation
+    if spread is not None:
+        old, new = (dict(zip(side.runs, side.logs, strict=True)) for side in (before, after))
+        return [LogTimes(names, old, new, deviation - spread.common / REACH)]
+    if ratio is None or not ratio.middles or not _is_of_visits(ratio):
         return []
-    return [LogTimes(names_of(change), *sides, deviation)]
+    seconds = math.log(change.before_s)
+    numbered = zip(ratio.numbers, ratio.middles, strict=True)
+    of_processes = {number: seconds - math.log(middle) for number, middle in numbered}
+    return [LogTimes(names, {0: seconds}, of_processes, deviation)]
 
 
 def _counted(change: Change, before: _Side, after: _Side, allowed: float) -> Change:
@@ -345,7 +386,7 @@ def _is_never_timed(before: Sequence[BenchmarkRow], after: Sequence[BenchmarkRow
 def _gated(
     cells: Sequence[Change], operations: Sequence[OperationChange], slower_than: float
 ) -> Changes:
-    """With those marked that are surely slower than allowed, all of them together at 1 %.
+    """With those marked that are surely slower than allowed, all claims together at 1 %.
 
     Holm, Scandinavian Journal of Statistics 6, 1979.
     """
@@ -357,9 +398,10 @@ def _gated(
         if estimate is not None
     }
     is_slower = [False] * len(estimates)
+    count = hypotheses(change for change in cells if change.estimate)
     ranked = sorted(p_values, key=p_values.__getitem__)
     for rank, position in enumerate(ranked):
-        if p_values[position] > GATE_ERROR / (len(ranked) - rank):
+        if p_values[position] > GATE_ERROR / (count - rank):
             break
         is_slower[position] = True
     flags = iter(is_slower)
@@ -453,11 +495,11 @@ def summary_of(
     Args:
         found: the changes of all cells and operations.
         differences: relative ones, of which it is asked how many cells could have shown them.
-        slower_than: the relative difference from which on a cell is named by the gate.
+        slower_than: the relative difference that the gate allows.
         is_cut_short: whether a later run lacks cells that it was to have: those that the earlier
             side alone has are asked too.
     """
-    both = [change for change in found.cells if change.before_cell and change.after_cell]
+    both = [change for change in found.cells if change.is_on_both_sides]
     logs = [math.log(change.speedup) for change in both if change.speedup]
     asked = [change for change in both if change.is_comparable]
     left_out = len(both) - len(asked)
@@ -470,16 +512,17 @@ def summary_of(
     }
     verdicts = Counter(change.verdict for change in both if change.verdict)
     mean = math.exp(fmean(logs)) if logs else None
-    named_from = _named_from(asked, len(found.operations), slower_than)
+    named_from = _named_from(asked, slower_than)
     compared = sum(change.verdict is not None for change in asked) / len(asked) if asked else 0.0
     return Summary(len(both), left_out, verdicts, mean, shares, compared, named_from)
 
 
-def _named_from(asked: Sequence[Change], operations: int, slower_than: float) -> float | None:
+def _named_from(asked: Sequence[Change], slower_than: float) -> float | None:
     """The least slowdown that would be named in enough of the cells, by Holm's first step."""
-    deviations = sorted(change.estimate.deviation for change in asked if change.estimate)
+    known = [change for change in asked if change.estimate]
     enough = math.ceil(ENOUGH * len(asked))
-    if not 0 < enough <= len(deviations):
+    if not 0 < enough <= len(known):
         return None
-    steps = NORMAL.inv_cdf(1 - GATE_ERROR / (len(deviations) + operations))
-    return math.expm1(math.log1p(slower_than) + steps * deviations[enough - 1])
+    error = GATE_ERROR / hypotheses(known)
+    reaches = sorted(change.estimate.reach(error) for change in known if change.estimate)
+    return math.expm1(math.log1p(slower_than) + reaches[enough - 1])

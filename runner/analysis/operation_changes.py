@@ -3,41 +3,57 @@
 A few percent may be too little to be sure of in any one cell. Together an operation's cells tell
 more: the mean of their changes, each weighted by how surely it is known. Something that moves all
 cells of an operation in one process or one run moves their mean too. So what equal runs differ by
-is read from the means themselves, those of all operations. Normal distributions on logarithms; pure
-functions.
+is read from the means themselves, those of all operations. Normal distributions on natural
+logarithms; pure functions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter, mul
-from statistics import fmean, stdev
+from operator import attrgetter, itemgetter, mul
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from runner.analysis.spread import Spread
-from runner.config.axes import AXES, values_of
+from runner.config.axes import AXES, CellKey, values_of
 from runner.rows.rows import grouped
 from runner.stats.log_estimate import REACH, LogEstimate
-from runner.stats.sequential import verdict_of
+from runner.stats.sequential import smallest_difference, verdict_of
 
-names_of = values_of("op", "impl", "device")
+NAMES = ("op", "impl", "device")
 """What names an operation here: its cells differ in anything else."""
+LEAST_DEVIATION = 0.5  # of an operation's median one: no cell weighs as if it were surer
+
+names_of = values_of(*NAMES)
 
 
 class LogTimes(NamedTuple):
     """What is known of a cell's times on both sides, or of an operation's."""
 
-    names: tuple[Any, ...]  # its operation, implementation and device
-    before: Sequence[float]  # log seconds of each run; those of turns count as one
-    after: Sequence[float]  # the same of the other side; of turns one for each process
-    deviation: float  # standard deviation of the speed-up's logarithm
+    names: tuple[Any, ...]  # those of its operation, in the order of :data:`NAMES`
+    # natural logarithms of seconds a call, by the number of the run; those of turns count as one
+    before: Mapping[int, float]
+    after: Mapping[int, float]  # the same of the other side; of turns by the number of the process
+    # standard deviation of the difference of their means, without what all cells have in common
+    deviation: float
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """How many there are, before and after."""
-        return len(self.before), len(self.after)
+    def runs(self) -> tuple[frozenset[int], frozenset[int]]:
+        """The numbers of the runs, before and after."""
+        return frozenset(self.before), frozenset(self.after)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of a call, the geometric mean before."""
+        return math.exp(fmean(self.before.values()))
+
+    @property
+    def sides(self) -> tuple[list[float], list[float]]:
+        """The logarithms, before and after."""
+        return list(self.before.values()), list(self.after.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +67,9 @@ class OperationChange:
     impl: str | None
     device: str
     cells: int  # number of its cells that the mean is of
-    # mean of their speed-ups, of logarithms, each weighted by how surely it is known: below 1 the
-    # operation became slower
+    all_cells: int  # number of its cells that both sides have
+    # mean of the speed-ups of ``cells`` cells, of logarithms, each weighted by how surely it is
+    # known: below 1 the operation became slower
     speedup: float
     low: float  # lower end of its interval
     high: float  # upper end of its interval
@@ -70,6 +87,11 @@ class OperationChange:
         return names_of(self)
 
     @property
+    def of_cells(self) -> str:
+        """The number of cells, and of how many where the mean is not of all."""
+        return f"{self.cells}" if self.cells == self.all_cells else f"{self.cells}/{self.all_cells}"
+
+    @property
     def label(self) -> str:
         """The operation in a few words."""
         usual = (None, AXES["impl"].default)
@@ -79,27 +101,38 @@ class OperationChange:
         return " ".join(words)
 
 
+def hypotheses(cells: Iterable[CellKey]) -> int:
+    """How many claims a gate makes of cells at most: of each, and of operations with several."""
+    of_operations = Counter(map(names_of, cells))
+    return of_operations.total() + sum(count > 1 for count in of_operations.values())
+
+
 def operation_changes(
-    cells: Sequence[LogTimes], margin: float, *, in_turn: bool
+    cells: Sequence[LogTimes],
+    all_cells: Mapping[tuple[Any, ...], int],
+    margin: float,
+    *,
+    in_turn: bool,
 ) -> list[OperationChange]:
     """Each operation of which several cells tell; none where too few operations do.
 
     Args:
         cells: those that have a time on both sides.
+        all_cells: how many cells both sides have of each operation.
         margin: the smallest relative difference that counts.
         in_turn: whether both sides took turns.
     """
-    counts = max((cell.counts for cell in cells), default=(0, 0))
-    complete = [cell for cell in cells if cell.counts == counts and cell.deviation > 0]
-    of_names = {names: of for names, of in grouped(complete, attrgetter("names")).items() if of[1:]}
-    means = list(map(_mean, of_names.values()))
+    complete = map(_complete, grouped(cells, attrgetter("names")).values())
+    several = [of for of in complete if of[1:]]
+    means = list(map(_mean, several))
     spread = _spread(means, in_turn=in_turn)
     if spread is None:
         return []
 
     found = []
-    for mean, of in zip(means, of_names.values(), strict=True):
+    for mean, of in zip(means, several, strict=True):
         estimate = _estimate(mean, spread, in_turn=in_turn)
+        speedup, low, high = math.exp(estimate.value), estimate.low, estimate.high
         op, impl, device = mean.names
         found.append(
             OperationChange(
@@ -107,45 +140,63 @@ def operation_changes(
                 impl=impl,
                 device=device,
                 cells=len(of),
-                speedup=math.exp(estimate.value),
-                low=estimate.low,
-                high=estimate.high,
-                smallest_difference=estimate.smallest_difference(margin),
+                all_cells=all_cells[mean.names],
+                speedup=speedup,
+                low=low,
+                high=high,
+                smallest_difference=smallest_difference(speedup, low, high, margin),
                 adjusted_p=estimate.p_value(margin),
-                verdict=verdict_of(estimate.low, estimate.high, margin),
+                verdict=verdict_of(low, high, margin),
                 estimate=estimate,
             )
         )
     return found
 
 
+def _complete(cells: Sequence[LogTimes]) -> list[LogTimes]:
+    """The cells that have all the runs which most of an operation's cells have, and these alone."""
+    count_of = Counter(cell.runs for cell in cells)
+    before, after = min(count_of, key=lambda runs: (-count_of[runs], sum(map(len, runs))))
+    return [
+        cell._replace(
+            before={number: cell.before[number] for number in sorted(before)},
+            after={number: cell.after[number] for number in sorted(after)},
+        )
+        for cell in cells
+        if cell.before.keys() >= before and cell.after.keys() >= after
+    ]
+
+
 def _mean(cells: Sequence[LogTimes]) -> LogTimes:
     """The weighted mean of an operation's cells in each run, or process."""
-    weights = [1 / cell.deviation**2 for cell in cells]
+    positive = [cell.deviation for cell in cells if cell.deviation] or [1.0]
+    least = max(min(positive), LEAST_DEVIATION * median(positive))
+    deviations = [max(cell.deviation, least) for cell in cells]
+    weights = [deviation**-2 for deviation in deviations]
     total = sum(weights)
 
-    def of_each(runs: Sequence[Sequence[float]]) -> list[float]:
-        return [sum(map(mul, weights, logs)) / total for logs in zip(*runs, strict=True)]
+    def of_each(runs: Sequence[Mapping[int, float]]) -> dict[int, float]:
+        return {
+            number: sum(map(mul, weights, map(itemgetter(number), runs))) / total
+            for number in runs[0]
+        }
 
-    before, after = (
-        of_each([getattr(cell, side) for cell in cells]) for side in ("before", "after")
-    )
-    return LogTimes(cells[0].names, before, after, 1 / math.sqrt(total))
+    before, after = of_each([cell.before for cell in cells]), of_each([c.after for c in cells])
+    deviation = 1 / math.sqrt(total) if any(cell.deviation for cell in cells) else 0.0
+    return LogTimes(cells[0].names, before, after, deviation)
 
 
 def _spread(means: Sequence[LogTimes], *, in_turn: bool) -> Spread | None:
     """What the means of equal operations vary by."""
-    if in_turn:
-        return Spread.between_processes([(math.exp(m.before[0]), m.after) for m in means])
-    return Spread.between_runs([(mean.before, mean.after) for mean in means])
+    own = median([mean.deviation for mean in means] or [0.0])
+    if not in_turn:
+        return Spread.between_runs([mean.sides for mean in means], own)
+    return Spread.between_processes([(mean.seconds, mean.sides[1]) for mean in means], own)
 
 
 def _estimate(mean: LogTimes, spread: Spread, *, in_turn: bool) -> LogEstimate:
     """The speed-up's logarithm; it is no surer than if its cells varied each on its own."""
-    seconds = math.exp(fmean(mean.before))
-    if in_turn:
-        between = max(spread.at(seconds), stdev(mean.after)) / math.sqrt(len(mean.after))
-    else:
-        between = spread.at(seconds) * math.sqrt(sum(1 / count for count in mean.counts))
-    deviation = max(between, mean.deviation) + spread.common / REACH
-    return LogEstimate(fmean(mean.before) - fmean(mean.after), deviation)
+    before, after = mean.sides
+    varying = [after] if in_turn else [before, after]
+    deviation = spread.of_means(mean.seconds, varying, mean.deviation) + spread.common / REACH
+    return LogEstimate(fmean(before) - fmean(after), deviation)

@@ -42,8 +42,9 @@ def elements_of(size: str) -> int | None:
 
 def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     times_of = attrgetter("baseline_s", "other_s")
-    by_process = grouped(visits, attrgetter("process")).values()
-    return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
+    by_process = grouped(visits, attrgetter("process"))
+    logs = [log_ratios(list(map(times_of, of)), 1) for of in by_process.values()]
+    return replace(paired_ratio(logs, margin), numbers=tuple(by_process))
 
 
 def _of_few(calm: Sequence[PairVisit], margin: float) -> tuple[float, float, float] | None:
@@ -122,9 +123,10 @@ class Pairs:
         p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
         if few is not None:
             low, high, p_value = min(low, few[0]), max(high, few[1]), max(p_value, few[2])
-        if is_busy and not do_agree:
+        is_widened = not do_agree
+        if is_busy and is_widened:
             return replace(ratio, low=low, high=high, p_value=1.0, withheld=BUSY)
-        return replace(ratio, low=low, high=high, p_value=p_value)
+        return replace(ratio, low=low, high=high, p_value=p_value, is_widened=is_widened)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> PairedRatio | None:
         """The ratio of all visits, of slow moments too."""

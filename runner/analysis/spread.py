@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from statistics import NormalDist, fmean, median
+from operator import attrgetter
+from statistics import fmean, median
 from typing import NamedTuple
 
-FEWEST = 20  # differences that say something
-USUAL = NormalDist().inv_cdf(0.75)  # standard deviations, beyond which is half of what is drawn
-CLEARLY = 1.5  # times what is usual: short calls vary more than others
+from runner.stats.intervals import NORMAL
+
+FEWEST = 20  # degrees of freedom, or ratios of processes, that say something
+USUAL = NORMAL.inv_cdf(0.75)  # standard deviations, beyond which is half of what is drawn
+CLEARLY = 3.0  # standard errors of a median: short calls vary more than others
+SHORTER = 2.0  # times as long are calls that may vary less for that
 HALVINGS = 40
 CAUTION = 2.0  # standard errors of a deviation's estimate that are added to it
 MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
@@ -27,13 +31,33 @@ class Difference(NamedTuple):
     """What one time of a cell differs by from another, or from the mean of several."""
 
     seconds: float  # of a call
-    value: float  # of logarithms
+    value: float  # of natural logarithms
+
+
+Sides = Sequence[Sequence[float]]
+"""Natural logarithms of a cell's seconds a call in the runs of each side, or in processes."""
 
 
 def about_mean(seconds: float, logs: Sequence[float]) -> list[Difference]:
     """What several log times of a cell differ by from their mean, as from one that is known."""
     scale, mean = math.sqrt(len(logs) / (len(logs) - 1)), fmean(logs)
     return [Difference(seconds, scale * (value - mean)) for value in logs]
+
+
+def freedom_of(sides: Sides) -> int:
+    """How many degrees of freedom the standard deviation within sides has."""
+    return sum(len(logs) - 1 for logs in sides if logs)
+
+
+def within(sides: Sides) -> float:
+    """The standard deviation of a log time within sides; 0 where none has several."""
+    squares = chain.from_iterable(_squares(logs) for logs in sides)
+    return math.sqrt(sum(squares) / (freedom_of(sides) or math.inf))
+
+
+def _squares(logs: Sequence[float]) -> list[float]:
+    mean = fmean(logs) if logs else 0.0
+    return [(value - mean) ** 2 for value in logs]
 
 
 @dataclass(frozen=True)
@@ -43,60 +67,92 @@ class Spread:
     relative: float  # of a long call
     seconds: float  # of any call
     common: float = 0.0  # what all cells may differ by together, as from one day to the next
+    # what the difference of both sides usually varies by within the runs, which is in the others
+    own: float = 0.0
 
     @classmethod
-    def between_runs(
-        cls, sides: Sequence[tuple[Sequence[float], Sequence[float]]]
-    ) -> Spread | None:
+    def between_runs(cls, cells: Sequence[Sides], own: float = 0.0) -> Spread | None:
         """That of cells whose log times are given, before and after; None: too few to tell."""
-        repeated = [logs for logs in chain.from_iterable(sides) if len(logs) > 1]
-        if len(repeated) >= FEWEST:
+        changed = [(fmean(before), fmean(after)) for before, after in cells if before and after]
+        middle = median([after - before for before, after in changed] or [0.0])
+        common = min(abs(middle), MOST_IN_COMMON)
+        repeated = [logs for logs in chain.from_iterable(cells) if len(logs) > 1]
+        if (freedom := freedom_of(repeated)) >= FEWEST:
             found = [about_mean(math.exp(fmean(logs)), logs) for logs in repeated]
-            return cls.of(list(chain.from_iterable(found)))
+            differences = list(chain.from_iterable(found))
+            return replace(cls.of(differences, freedom), common=common, own=own)
 
         # a difference of two runs varies by twice the variance of one; what little it is for all
         # cells may be another process's
-        changed = [(fmean(before), fmean(after)) for before, after in sides if before and after]
         if len(changed) < FEWEST:
             return None
-        middle = median(after - before for before, after in changed)
         differences = [
             Difference(math.exp(before), (after - before - middle) / math.sqrt(2))
             for before, after in changed
         ]
-        return cls.of(differences, common=min(abs(middle), MOST_IN_COMMON))
+        return replace(cls.of(differences, len(differences)), common=common, own=own)
 
     @classmethod
-    def between_processes(cls, ratios: Sequence[tuple[float, Sequence[float]]]) -> Spread | None:
+    def between_processes(
+        cls, ratios: Sequence[tuple[float, Sequence[float]]], own: float = 0.0
+    ) -> Spread | None:
         """That of log ratios, for each cell the seconds of a call and those of its processes."""
         found = [about_mean(seconds, logs) for seconds, logs in ratios if len(logs) > 1]
         differences = list(chain.from_iterable(found))
-        return cls.of(differences) if len(differences) >= FEWEST else None
+        if len(differences) < FEWEST:
+            return None
+        return replace(cls.of(differences, len(differences) - len(found)), own=own)
 
     @classmethod
-    def of(cls, differences: Sequence[Difference], common: float = 0.0) -> Spread:
-        """That of equal cells, which are at least :data:`FEWEST`; some of them may have changed."""
+    def of(cls, differences: Sequence[Difference], freedom: int) -> Spread:
+        """That of equal cells; some of them may have changed."""
         values = [abs(difference.value) for difference in differences]
-        caution = 1 + CAUTION / math.sqrt(len(differences))
+        caution = 1 + CAUTION / math.sqrt(freedom)
         alike = cls(median(values) / USUAL, 0.0)
-        ordered = sorted(differences)
-        short, long = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
-        if alike.typical(short) <= CLEARLY * USUAL:
-            return cls(caution * alike.relative, 0.0, common)
+        short, long = _by_length(differences)
+        most = max(short, key=alike.excess, default=[])
+        if alike.excess(most) <= CLEARLY:
+            return cls(caution * alike.relative, 0.0)
 
         # the long calls tell what is relative, and the short ones what is not
         relative = median(abs(difference.value) for difference in long) / USUAL
-        low, high = 0.0, max(abs(of.value) * of.seconds for of in short) / USUAL
+        low, high = 0.0, max(abs(of.value) * of.seconds for of in most) / USUAL
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            is_enough = cls(relative, middle).typical(short) <= USUAL
+            is_enough = cls(relative, middle).excess(most) <= 0
             low, high = (low, middle) if is_enough else (middle, high)
-        return cls(caution * relative, caution * high, common)
+        return cls(caution * relative, caution * high)
 
     def at(self, seconds: float) -> float:
         """The standard deviation of a call of so long."""
         return math.hypot(self.relative, self.seconds / seconds)
 
-    def typical(self, differences: Sequence[Difference]) -> float:
-        """The median of how many standard deviations they are."""
-        return median(abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences)
+    def of_means(self, seconds: float, sides: Sides, own: float = 0.0) -> float:
+        """The standard deviation of the difference of sides' means, of a call of so long.
+
+        It is no less than the cell's ``own`` within its runs, nor than its times vary by between
+        them. What it is more than others within its runs comes on top of what these vary by.
+        """
+        at = max(self.at(seconds), within(sides))
+        between = at * math.sqrt(sum(1 / len(logs) for logs in sides))
+        return max(own, math.hypot(between, math.sqrt(max(0.0, own**2 - self.own**2))))
+
+    def excess(self, differences: Sequence[Difference]) -> float:
+        """By how many standard errors more they typically are than this; 0 where there are none."""
+        deviations = [abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences]
+        return (median(deviations or [USUAL]) / USUAL - 1) * math.sqrt(len(deviations))
+
+
+def _by_length(
+    differences: Sequence[Difference],
+) -> tuple[list[Sequence[Difference]], Sequence[Difference]]:
+    """Those of short calls, of the shorter half of these and so on, and those of long ones.
+
+    The shortest calls, which vary most, may be few. What is not much shorter is not among them.
+    """
+    ordered = sorted(differences, key=attrgetter("seconds"))
+    long = ordered[len(ordered) // 2 :]
+    usual_s, short, count = long[len(long) // 2].seconds, list[Sequence[Difference]](), len(ordered)
+    while (count := count // 2) >= FEWEST or not short:
+        short.append(ordered[:count])
+    return [of for of in short if SHORTER * of[-1].seconds <= usual_s], long

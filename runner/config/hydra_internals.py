@@ -331,6 +331,8 @@ def compose_once() -> None:
             words = OverridesParser.create().parse_overrides(overrides)
             self.validate_sweep_overrides_legal(words, run_mode, others.get("from_shell", True))
             if isinstance(found, Exception):
+                if run_mode == RunMode.RUN:  # which says first what is missing
+                    self.compute_defaults_list(config_name, overrides, run_mode)
                 raise found
             found.hydra.mode = run_mode
             found.hydra.overrides.hydra.append(added)

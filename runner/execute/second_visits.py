@@ -32,8 +32,9 @@ def run_all(
 
     def run_first(group: CellGroup[Run], process: int) -> None:
         run(group, process)
-        is_done = process == group.processes and not _found_no_calm(group)
-        if is_done and len(group.runs) == 1:  # a baseline may be in another group too
+        is_done = share == 0 or not _found_no_calm(group)
+        # a baseline may be in another group too
+        if process == group.processes and is_done and len(group.runs) == 1:
             for of in cells.runs_of(group):  # which may be a hundred thousand in all
                 of.rows = []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.changes import GATE_ERROR
+from runner.analysis.operation_changes import hypotheses
 from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.config.implementation import BUILDING
@@ -20,10 +21,10 @@ from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome, pairs_of
 from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied, outcome_of
-from runner.files import make_folder
+from runner.files import IN_TURN, make_folder
 from runner.measure.host_clock import Block, HostClock
 from runner.measure.visits import SURE, Shape, Side, Turn, Visits, visit_until_clear
-from runner.report.compare import BEFORE, IN_TURN, NAMED_AT_MOST, compare_runs
+from runner.report.compare import BEFORE, NAMED_AT_MOST, compare_runs
 from runner.report.environments import environment_changes
 from runner.report.language import ENGLISH, first_of
 from runner.rows.columns import unpacked
@@ -49,11 +50,12 @@ class TwoSides(SideRunner):
     def __init__(self, on_begin: Callable[[], None], a: Interpreter, b: Interpreter) -> None:
         self._before, self._root = SideRunner(on_begin, Worker(a)), Path()
         super().__init__(on_begin, WorkerPair(self._before.worker, b))
-        self._compare, self._cells = Compare(), 1
+        self._compare, self._hypotheses = Compare(), 1
         self._runs_before: dict[str, CellRun] = {}  # by the names of their folders
 
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """As :meth:`CellRunner.prepare`, on both sides; the error says whose it is."""
+        self._hypotheses = hypotheses(cells)
         for name, prepare in {"a": self._before.prepare, "b": super().prepare}.items():
             try:
                 prepare(cells, require_devices=require_devices)
@@ -70,7 +72,7 @@ class TwoSides(SideRunner):
 
     def record_environment(self, root: Path, cells: int, report: Report, **settings: Any) -> None:
         """As :meth:`CellRunner.record_environment`, on both sides."""
-        self._root, self._cells = root, cells
+        self._root = root
         make_folder(root / BEFORE)
         self._before.record_environment(root / BEFORE, cells, report, **settings)
         super().record_environment(root, cells, report, **settings)
@@ -95,7 +97,7 @@ class TwoSides(SideRunner):
         before = self._runs_before.setdefault(folder.name, CellRun(cell, folder))
         sides: list[tuple[CellRunner, CellRun]] = [(self._before, before), (self, run)]
         going = [(side, of) for side, of in sides if of.did_well]
-        gate = {self._compare.slower_than: GATE_ERROR / self._cells}
+        gate = {self._compare.slower_than: GATE_ERROR / self._hypotheses}
         plan = Plan(same_within, group.processes, process, process > cell.processes, gate)
         can = group.can_take_turns and going == sides and all(s.can_run(cell) for s, _ in sides)
         rows = self.run_in_turn([cell] * 2, [folder, run.folder], plan, process) if can else None

@@ -18,7 +18,7 @@ from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.analysis.operation_changes import OperationChange
 from runner.config.axes import AXES
-from runner.files import CONF
+from runner.files import COMPARED, CONF, beside
 from runner.report.environments import EnvironmentChange
 from runner.rows.columns import columns_in
 from runner.rows.rows import (
@@ -64,11 +64,10 @@ def tables() -> Mapping[str, Any]:
     """The record that each file's lines are, by the file's name."""
     rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
     compared = {"speedup.csv": Speedup, "crossover.csv": Crossover}
-    compared |= {"compare.csv": Change, "ab.csv": Change, "bill.csv": Charge}
-    of_operations = ("compare_operations.csv", "ab_operations.csv")
-    compared |= dict.fromkeys(of_operations, OperationChange)
-    environments = ("compare_environments.csv", "ab_environments.csv")
-    compared |= dict.fromkeys(environments, EnvironmentChange)
+    compared |= {**dict.fromkeys(COMPARED, Change), "bill.csv": Charge}
+    further = {"operations": OperationChange, "environments": EnvironmentChange}
+    for what, record in further.items():
+        compared |= {beside(file, what): record for file in COMPARED}
     visits = {PAIRS_FILE: PairVisit, ROUNDS_FILE: PairVisit}
     return {**rows, **compared, **visits, SAMPLES_FILE: Sample, SHARES_FILE: Share}
 

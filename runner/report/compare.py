@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter, eq
+from operator import eq
 from pathlib import Path
 
 from runner.analysis.changes import ENOUGH, Change, Runs, Summary, changes, key_of, summary_of
@@ -18,7 +18,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
-from runner.files import write_atomically
+from runner.files import beside, write_atomically
 from runner.report.conclude import Run, effective_report, exit_code, load_run
 from runner.report.environments import EnvironmentChange, environment_changes, mixed_in
 from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
@@ -33,7 +33,6 @@ from runner.rows.rows import BenchmarkRow, Row
 from runner.units import counted, digits
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
-IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
 BEFORE = "a"  # the folder of the earlier of these sides, in that of the later one
 TAKEN_UP = ("language", "same_within")  # of the report's settings, what a run was made with
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
@@ -48,7 +47,7 @@ class Comparison:
 
     changes: Sequence[Change]  # a line of ``compare.csv`` for each cell
     ordered: Sequence[Change]  # the same, what fails the gate first
-    operations: Sequence[OperationChange]  # those of which several cells tell, the slowest first
+    operations: Sequence[OperationChange]  # of which several cells tell, what fails comes first
     summary: Summary  # what they say together
     checks: Sequence[str]  # those of gradients and tensors that fail now and did not before
     environments: Sequence[EnvironmentChange]  # what is not the same, the most important first
@@ -213,7 +212,7 @@ def comparison_of(
     return Comparison(
         found.cells,
         by_importance(found.cells),
-        sorted(found.operations, key=attrgetter("speedup")),
+        sorted(found.operations, key=lambda of: (not of.is_slower, of.speedup)),
         summary,
         newly_wrong(was, now),
         environment_changes(*environments),
@@ -235,11 +234,6 @@ def _taken_up(report: Report, last: Run, explicit: Collection[str]) -> Report:
     """The settings, with some of those that the run was made with where the user gave none."""
     stored = last.environment["report"]
     return effective_report(report, {k: stored[k] for k in TAKEN_UP if k in stored}, explicit)
-
-
-def beside(file: str, what: str) -> str:
-    """The name of a further table that stands beside that of cells."""
-    return file.replace(".csv", f"_{what}.csv")
 
 
 def _are_sides_of_one_run(later: Sequence[str], earlier: Sequence[str]) -> bool:
@@ -350,7 +344,11 @@ def _gate_notes(found: Comparison, words: Words) -> list[Note]:
     """What the gate says, the most important first."""
     notes = []
     if operations := found.slower_operations:
-        said = [f"{of.label} ({ratio_text(of.speedup, words)})" for of in operations]
+        of_cells = words["compare_of_cells"]
+        said = [
+            f"{of.label} ({ratio_text(of.speedup, words)}{of_cells.format(**vars(of))})"
+            for of in operations
+        ]
         named = ", ".join(first_of(said, NAMED_AT_MOST, words))
         text = _said(found, words, "slower_operations", operations=named)
         notes.append(Note("wrong", text, len(operations)))

@@ -21,7 +21,7 @@ from runner.analysis.changes import Change
 from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup, cost_of, is_disturbed, objection
 from runner.analysis.crossover import Crossover
-from runner.analysis.operation_changes import OperationChange
+from runner.analysis.operation_changes import NAMES, OperationChange
 from runner.config.axes import COMPARED, FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
 from runner.errors import printable
@@ -287,12 +287,12 @@ def operations_table(operations: Sequence[OperationChange], most: int = MOST_IN_
     for of in operations[:most]:
         seen_from = f"{digits(100 * of.smallest_difference, 2)} %"
         lines.append(
-            (*(name or "" for name in of.names), str(of.cells), _ratio(of), seen_from, of.verdict)
+            (*(name or "" for name in of.names), of.of_cells, _ratio(of), seen_from, of.verdict)
         )
         tones.append(of.verdict)
-    header = ("operation", "impl", "device", "cells", "speed-up", "seen from", "verdict")
+    header = (*map(_head, NAMES), "cells", "speed-up", "seen from", "verdict")
     more = len(operations) - len(lines)
-    return condensed(Table("Operations", header, lines, 3, more, tuple(tones)))
+    return condensed(Table("Operations", header, lines, len(NAMES), more, tuple(tones)))
 
 
 def _head(key: str) -> str:

@@ -10,6 +10,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 CONFIDENCE = 0.95
+NORMAL = NormalDist()
 MOST_TRIALS = 10_000  # of which mpmath knows a rate
 
 
@@ -75,8 +76,7 @@ def mean_beyond(values: Sequence[float], margin: float) -> float:
         return 1.0
     if error == 0:
         return 0.0
-    freedom = len(logs) - 1
-    return float(_beta(freedom / 2, 0.5, freedom / (freedom + (beyond / error) ** 2)))
+    return student_tails(beyond / error, len(logs) - 1)
 
 
 def rate_high(events: int, trials: int) -> float:
@@ -89,13 +89,18 @@ def rate_high(events: int, trials: int) -> float:
     return rate_high(-(-events // 10), trials // 10)  # of fewer it is a little higher
 
 
-@cache
-def student_quantile(freedom: int) -> float:
-    """How many standard errors an interval of 95 % reaches to each side, by Student's t.
+def student_tails(errors: float, freedom: int) -> float:
+    """How likely Student's t lies so many standard errors from 0 or farther, to either side."""
+    return float(_beta(freedom / 2, 0.5, freedom / (freedom + errors**2)))
 
-    With n degrees of freedom ``n / (n + t**2)`` has a beta distribution.
+
+@cache
+def student_quantile(freedom: int, error: float = 1 - CONFIDENCE) -> float:
+    """How many standard errors an interval of 95 %, or with this error, reaches to each side.
+
+    It is that of Student's t: with n degrees of freedom ``n / (n + t**2)`` has a beta distribution.
     """
-    x = _beta_quantile(freedom / 2, 0.5, 1 - CONFIDENCE)
+    x = _beta_quantile(freedom / 2, 0.5, error)
     return math.sqrt(freedom * (1 - x) / x)
 
 
@@ -136,7 +141,7 @@ def _depth(count: int, tail: float) -> tuple[int, float]:
     ``tail`` is the probability that the median lies beyond one of the ends.
     """
     if count > 1_000:  # the normal approximation is good to a rank, and powers of 2 grow large
-        exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5
+        exact = count / 2 + NORMAL.inv_cdf(tail) * math.sqrt(count) / 2 + 0.5
         return math.floor(exact), exact - math.floor(exact)
 
     # one rank deeper at a time, as long as no more than the tail's probability is left outside:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import median
+from typing import overload
 
 from runner.stats.intervals import mean_beyond, mean_interval, median_interval
 
@@ -36,6 +37,9 @@ class PairedRatio:
     processes: int  # that shared them
     withheld: str | None = None  # why it may not be claimed
     middles: tuple[float, ...] = ()  # each process's own ratio, where there are several
+    numbers: tuple[int, ...] = ()  # of the processes, in the same order
+    freedom: int | None = None  # of an interval by Student's t its degrees of freedom
+    is_widened: bool = False  # whether its interval also holds what a slow machine may change
 
     def verdict(self, margin: float) -> str:
         """What may be said of the side that it divides by, as :func:`verdict_of`."""
@@ -87,7 +91,8 @@ def _tested(
     if len(processes) >= SEVERAL:
         ends = mean_interval(middles) or (low, high)
         p_value = max(found.p_value, mean_beyond(middles, margin))
-        return replace(found, low=min(low, ends[0]), high=max(high, ends[1]), p_value=p_value)
+        low, high = min(low, ends[0]), max(high, ends[1])
+        return replace(found, low=low, high=high, p_value=p_value, freedom=len(middles) - 1)
 
     # each of a few holds what the others say: their visits are of one ratio
     own = [interval for process in processes if (interval := median_interval(process, error))]
@@ -106,7 +111,8 @@ def _tested(
     reached = mean_interval(middles) or (low, high)
     low, high = min(low, reached[0]), max(high, reached[1])
     claimed = verdict_of(low, high, margin) in ("faster", "slower")
-    return replace(found, low=low, high=high, p_value=ERROR if claimed else 1.0)
+    p_value = ERROR if claimed else 1.0
+    return replace(found, low=low, high=high, p_value=p_value, freedom=len(middles) - 1)
 
 
 def log_ratios(seconds: Sequence[Sequence[float]], other: int) -> list[float]:
@@ -123,6 +129,16 @@ def verdict_of(low: float | None, high: float | None, margin: float) -> str:
     if high < 1 / (1 + margin):  # the other way round it is as much faster
         return "slower"
     return "same" if low >= 1 / (1 + margin) and high <= 1 + margin else "unclear"
+
+
+@overload
+def smallest_difference(value: float, low: float, high: float, margin: float) -> float: ...
+
+
+@overload
+def smallest_difference(
+    value: float, low: float | None, high: float | None, margin: float
+) -> float | None: ...
 
 
 def smallest_difference(

@@ -52,7 +52,10 @@ class JobListeners:
             self._callbacks.on_job_start(config=self._configs[number], task_function=self._task)
 
     def end(self, job: HydraJob, number: int, rows: list[Row]) -> JobReturn:
-        """A job has ended with these rows; returns what Hydra makes of that."""
+        """A job has ended with these rows; returns what Hydra makes of that.
+
+        The rows are in it where anybody listens: otherwise a sweep forgets them.
+        """
         returned = JobReturn(job.overrides, working_dir=os.getcwd(), status=JobStatus.COMPLETED)
         returned.return_value = rows if self.are_there else None
         try:

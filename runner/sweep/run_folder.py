@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 
 from runner.config.schema import READING
 from runner.errors import ConfigError
-from runner.files import bounded_text
+from runner.files import IN_TURN, beside, bounded_text
 
 GRID = "grid"  # the name of our sweeper
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
     *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "profile.csv"),
-    *("ab.csv", "ab_operations.csv", "ab_environments.csv"),
+    *(IN_TURN, *(beside(IN_TURN, what) for what in ("operations", "environments"))),
 )
 """What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 

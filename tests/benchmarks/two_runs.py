@@ -11,6 +11,8 @@ Twenty operations, whose functions are in a module of the user's, in a checkout 
     python tests/benchmarks/two_runs.py saved --cells 300 --runs 6
                                 job=compare of each run with the next: alarms at 5 %, what could be
                                 seen, and how often a third more work is found
+    python tests/benchmarks/two_runs.py saved --cells 300 --runs 9 --pooled 3
+                                the same of each three runs with the next three
 
 ``found`` draws visits again, in runs of neighbours, from those of a run of ``ab`` (moving-block
 bootstrap: Kuensch, Annals of Statistics 17, 1989), and takes the slower side's times that much
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=300)
     parser.add_argument("--timing", default="quick")
     parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--pooled", type=int, default=1, help="of saved: runs of a side")
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--slower", type=float, default=0.1)
     parser.add_argument("--slower-than", type=float, default=SLOWER_THAN)
@@ -147,26 +150,33 @@ def _saved(options: argparse.Namespace) -> None:
             run_program(work, ["-m", *_axes(options, f"run{number}")], codes=(0, 1))
             print(f"run {number + 1} of {options.runs}", file=sys.stderr, flush=True)
         runs = [load_run(work / f"run{number}") for number in range(options.runs)]
-    alarms = cells = named = 0
-    for earlier, later in pairwise(runs):
+    pooled, named, tried = options.pooled, 0, 0
+    sides = [runs[first : first + pooled] for first in range(0, len(runs) - pooled + 1, pooled)]
+    alarms, claims = Counter[str](), Counter[str]()
+    for earlier, later in pairwise(sides):
         found = _compared(earlier, later, options.slower_than)
-        alarms += sum(change.is_slower for change in chain(*found))
-        cells += len(found.cells)
+        for kind, changed in found._asdict().items():
+            alarms[kind] += sum(change.is_slower for change in changed)
+            claims[kind] += len(changed)
         for op in OPERATIONS:
+            tried += 1
             again = _compared(earlier, later, options.slower_than, slower=op)
             named += any(change.is_slower and change.op == op for change in chain(*again))
         _print_shares(found)
-    tried = len(OPERATIONS) * (options.runs - 1)
-    print(f"{alarms} alarms in {cells} cells; a third more work named in {named} of {tried}")
+    said = (f"{alarms[kind]} alarms in {count} {kind}" for kind, count in claims.items())
+    print(f"{', '.join(said)}; a third more work named in {named} of {tried}")
 
 
-def _compared(earlier: Run, later: Run, slower_than: float, slower: str = "") -> Changes:
-    """The changes, with an operation that does a third more work in the later run."""
-    rows = [
-        replace(row, median_s=row.median_s * 4 / 3) if row.op == slower and row.median_s else row
-        for row in _rows(later)
-    ]
-    return changes([_rows(earlier)], [rows], margin=Report.same_within, slower_than=slower_than)
+def _compared(
+    earlier: Sequence[Run], later: Sequence[Run], slower_than: float, slower: str = ""
+) -> Changes:
+    """The changes, with an operation that does a third more work in the later runs."""
+    before, after = ([_rows(run) for run in side] for side in (earlier, later))
+    for run in after:
+        for n, row in enumerate(run):
+            if row.op == slower and row.median_s:
+                run[n] = replace(row, median_s=row.median_s * 4 / 3)
+    return changes(before, after, margin=Report.same_within, slower_than=slower_than)
 
 
 def _changes_of(root: Path, slower_than: float) -> Changes:

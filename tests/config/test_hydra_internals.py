@@ -143,7 +143,8 @@ def test_a_choice_that_is_missing_is_said_by_who_needs_it(
     (tmp_path / "db" / "one.yaml").write_text("a: 1\n")
     internals.compose_once()
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
-        assert "You must specify 'db'" in as_hydra_runs([], "main", multirun=False)
+        for words in ([], ["db.a=2"]):
+            assert "You must specify 'db'" in as_hydra_runs(words, "main", multirun=False)
         assert "a: 1" in as_hydra_runs(["db=one"], "main", multirun=False)
 
 

@@ -51,10 +51,11 @@ def test_only_what_was_slow_goes_again_in_all_of_its_processes_until_it_is_calm(
 
 
 def test_the_rows_of_what_is_done_do_not_stay_in_memory():
-    sweep = Sweep(calm=0, slow=99)
-    sweep.run_all(0.0)
-    calm, slow = sweep.groups
-    assert not calm.runs[0].rows and slow.runs[0].rows
+    for share, is_kept in ((1e-9, True), (0.0, False)):  # what goes again needs them
+        sweep = Sweep(calm=0, slow=99)
+        sweep.run_all(share)
+        calm, slow = sweep.groups
+        assert not calm.runs[0].rows and bool(slow.runs[0].rows) is is_kept
 
 
 def test_no_visit_begins_that_would_end_after_its_share():

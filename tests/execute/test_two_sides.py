@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
+from runner.analysis.changes import GATE_ERROR
 from runner.config.implementation import BUILDING
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
-from runner.execute.cell_runner import CellRun
+from runner.execute.cell_runner import CellRun, CellRunner
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome
 from runner.execute.two_sides import TwoSides, _refuse_unused_path, _Talk
 from runner.execute.worker import Worker
 from runner.execute.worker_process import Preflight
-from runner.rows.csv_store import read_rows, write_rows
-from runner.rows.rows import BenchmarkRow, row_for
-from tests.analysis.test_changes import a_run
+from runner.rows.csv_store import read_rows, write_records, write_rows
+from runner.rows.rows import PAIRS_FILE, BenchmarkRow, row_for
+from tests.analysis.test_changes import a_run, visits_of
 from tests.support.factories import cell
 
 
@@ -54,12 +55,17 @@ def test_only_a_side_without_memory_beside_the_other_is_measured_alone(
     folder.mkdir()
     run = CellRun(cell("add", size=8), folder)
     in_turn, alone = ([row_for(run.cell, "failed", reason)] for reason in ("in turn", "alone"))
-    outcome = TurnsOutcome([in_turn, []], [[], []], [])
-    monkeypatch.setattr(sides.worker, "run_in_turn", lambda *_: outcome)
+    outcome, plans = TurnsOutcome([in_turn, []], [[], []], []), list[Plan]()
+    monkeypatch.setattr(
+        sides.worker, "run_in_turn", lambda *asked: plans.append(asked[-1]) or outcome
+    )
     monkeypatch.setattr(sides.worker, "run", lambda *_: (alone, []))
     monkeypatch.setattr(sides._before.worker, "run", lambda *_: pytest.fail("it has its row"))
+    monkeypatch.setattr(CellRunner, "prepare", lambda *_, **__: None)
+    sides.prepare([run.cell, cell("add", size=16), cell("exp", size=8)], require_devices=False)
     (group,) = sides.groups([run], Report(), Compare())
     sides.run_group(group, 1)
+    assert plans[0].gate == {Compare().slower_than: GATE_ERROR / 4}  # three cells, one operation
     assert [row.reason for row in run.rows] == ["alone"]
     assert "in turn" in (tmp_path / "a" / "0" / "results.csv").read_text()
 
@@ -73,19 +79,23 @@ def test_a_code_of_the_rows_counts_where_the_comparison_has_none(
         """Of rows of which the first ended with these, which strict=true gives 1, or another."""
         sides = two_sides(tmp_path / name)
         for seed, (folder, of_first) in enumerate((("", after), ("a", before))):
-            rows = a_run(Random(seed), spread)
+            rows = a_run(Random(seed), 0.003)
             path = tmp_path / name / folder / "0" / "results.csv"
             path.parent.mkdir()
             write_rows(path, [replace(rows[0], status=of_first, median_s=None), *rows[1:]])
+            if not folder:
+                write_records(
+                    path.with_name(PAIRS_FILE), visits_of(Random(0), rows[1:], {}, spread)
+                )
         return sides.judged(of_rows, Report(), **quiet)
 
-    assert judged("rows", "timeout", "timeout", 0.003) == 1
-    assert judged("unclear", "timeout", "timeout", 0.1) == 4
-    assert judged("wrong", "ok", "timeout", 0.003) == 3
-    assert judged("repaired", "crashed", "ok", 0.003, of_rows=0) == 0  # of b alone
-    assert judged("failed", "crashed", "crashed", 0.003, of_rows=0) == 1
+    assert judged("rows", "timeout", "timeout", 0.01) == 1
+    assert judged("unclear", "timeout", "timeout", 0.3) == 4
+    assert judged("wrong", "ok", "timeout", 0.01) == 3
+    assert judged("repaired", "crashed", "ok", 0.01, of_rows=0) == 0  # of b alone
+    assert judged("failed", "crashed", "crashed", 0.01, of_rows=0) == 1
     assert len(capsys.readouterr().out.splitlines()) > 180
-    judged("quiet", "timeout", "timeout", 0.003, quiet=True)
+    judged("quiet", "timeout", "timeout", 0.01, quiet=True)
     assert len(capsys.readouterr().out.splitlines()) < 60
 
 

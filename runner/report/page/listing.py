@@ -12,7 +12,7 @@ from runner.analysis.analysis import Analysis
 from runner.analysis.changes import Change
 from runner.analysis.comparison import UNCLEAR, Speedup, is_disturbed
 from runner.analysis.findings import is_its_own_reference
-from runner.analysis.operation_changes import OperationChange
+from runner.analysis.operation_changes import NAMES, OperationChange
 from runner.config.axes import FURTHER, NAMED
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
@@ -140,10 +140,10 @@ def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listin
 
 def operation_listing(operations: Sequence[OperationChange], words: Words, file: str) -> Listing:
     """Each operation of two runs: the mean speed-up of its cells."""
-    named = ["op", *varying(operations, ["impl", "device"])]
+    named = [*NAMES[:1], *varying(operations, NAMES[1:])]
     columns: list[Column[OperationChange]] = [
         *_named(named, words),
-        Column(words["table_cells"], "number", lambda of: Entry(str(of.cells), of.cells)),
+        Column(words["table_cells"], "number", lambda of: Entry(of.of_cells, of.cells)),
         Column(words["speedup"], "number", lambda of: _ratio(of, words)),
         Column(words["interval"], "number", lambda of: _ends(of, words)),
         Column(words["smallest_difference"], "number", lambda of: _seen(of, words)),
