@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache, partial
+from io import StringIO
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
@@ -43,6 +44,7 @@ from runner.rows.rows import (
 
 Record = TypeVar("Record", Sample, PairVisit)
 LINES_AT_ONCE = 1_000
+BLOCK_BYTES = 2**16  # of a file, at once
 MOST_NAMED = 3  # damaged lines of a file
 Rank = tuple[bool, bool, int, bool, int]  # which of a cell's rows counts: the highest
 IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
@@ -118,13 +120,20 @@ def _read_lines(path: Path, row_type: type[AnyRow], job: str = "") -> list[AnyRo
     try:
         refuse_larger(path)
         with path.open("rb") as file_of_bytes:
-            read = partial(file_of_bytes.read, 2**20)
-            lines = sum(block.count(b"\n") for block in iter(read, b""))
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1, job)
+            blocks = iter(partial(file_of_bytes.read, BLOCK_BYTES), b"")
+            first = next(blocks, b"")
+            lines = first.count(b"\n") + sum(block.count(b"\n") for block in blocks)
+        file: TextIO
+        within_bounds: Callable[[TextIO], Iterator[str]] = bounded_lines
+        if len(first) < BLOCK_BYTES:  # as thousands of cells' files are
+            file, within_bounds = StringIO(first.decode(), newline=""), iter
+        else:
+            file = path.open(newline="", encoding="utf-8")
+        with file:
+            rows = _read(csv.reader(within_bounds(file)), row_type, lines - 1, job)
             if len(rows) != lines - 1:  # a value has several lines, or the last one was cut short
                 file.seek(0)
-                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows), job)
+                rows = _read(csv.reader(within_bounds(file)), row_type, len(rows), job)
             return rows
     except (csv.Error, ValueError) as error:  # of another encoding, or beyond what is read
         raise DamagedFile(f"{path}: {error}") from error
