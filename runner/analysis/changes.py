@@ -156,7 +156,10 @@ def changes(
     ratios: list[PairedRatio | None] = []  # of those that took turns
     for name in dict.fromkeys(chain.from_iterable([*later, *earlier])):
         cell = next((run[name][0].cell for run in earlier if name in run), "")
-        ratios.append(pairs.ratio(cell, cell, margin) if pairs is not None else None)
+        ratio = pairs.ratio(cell, cell, margin) if pairs is not None else None
+        if ratio is not None and ratio.withheld:  # it names nothing, whatever its interval
+            ratio = replace(ratio, low=None, high=None, p_value=1.0)
+        ratios.append(ratio)
         but = OF_MOMENTS if ratios[-1] is not None else ()
         old, new = (_Side.of([run.get(name, []) for run in runs], but) for runs in (earlier, later))
         sides.append((old, new))
@@ -288,7 +291,7 @@ def _paired(change: Change, ratio: PairedRatio, between: Spread | None, margin: 
         low=low,
         high=high,
         smallest_difference=smallest_difference(ratio.value, low, high, margin),
-        adjusted_p=ratio.p_value,
+        adjusted_p=None if low is None else ratio.p_value,
         verdict=verdict_of(low, high, margin),
         reason=ratio.withheld,
         estimate=_of_turns(ratio, change.before_s, between),

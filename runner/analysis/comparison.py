@@ -260,7 +260,7 @@ class _Comparer:
         columns["verdict"] = verdict_of(ratio.low, ratio.high, margin)
         if paired is not None:
             columns["verdict"], columns["reason"] = paired.verdict(margin), paired.withheld
-            columns["adjusted_p"] = paired.p_value
+            columns["adjusted_p"] = None if paired.low is None else paired.p_value
         elif ratio.low is not None and ratio.high is not None:
             estimate = LogEstimate.of_interval(ratio.value, ratio.low, ratio.high)
             columns["adjusted_p"] = estimate.p_value(margin)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from runner.analysis.comparison import Speedup
+from runner.analysis.pairs import BUSY, SLOW
 from runner.config.axes import AXES, CellKey, values_of
 from runner.config.schema import Report
 from runner.config.size import first_input_shape
@@ -219,10 +220,15 @@ def _curvature(points: Sequence[CurvePoint], below: int) -> float:
 
 
 def _point(speedup: Speedup, transfers: str, least: float) -> CurvePoint | None:
-    """A size of a curve that wins above a ratio of ``least``; None where it has no interval."""
+    """A size of a curve that wins above a ratio of ``least``.
+
+    None where it has no interval, or one from which nothing may be claimed.
+    """
     prefix = PREFIXES[transfers]
     ratio, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(speedup)
     if ratio is None or low is None or high is None or not speedup.elements:
+        return None
+    if speedup.reason in (BUSY, SLOW):
         return None
     return CurvePoint(
         math.log(speedup.elements), *(math.log(end / least) for end in (ratio, low, high))

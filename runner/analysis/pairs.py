@@ -123,10 +123,11 @@ class Pairs:
         p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
         if few is not None:
             low, high, p_value = min(low, few[0]), max(high, few[1]), max(p_value, few[2])
-        is_widened = not do_agree
-        if is_busy and is_widened:
-            return replace(ratio, low=low, high=high, p_value=1.0, withheld=BUSY)
-        return replace(ratio, low=low, high=high, p_value=p_value, is_widened=is_widened)
+        is_widened = (low, high) != (ratio.low, ratio.high)
+        wider = replace(ratio, low=low, high=high, p_value=p_value, is_widened=is_widened)
+        if is_busy and not do_agree:
+            return replace(wider, p_value=1.0, withheld=BUSY)
+        return wider
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> PairedRatio | None:
         """The ratio of all visits, of slow moments too."""

@@ -48,9 +48,8 @@ class Gate:
         """Wait where the machine is slow and patience is left; the number of the moment."""
         if not self.sentinels:
             return 0
-        if not self._readings and not self._is_due:  # another gate has just read them
-            latest = [sentinel.latest for sentinel, _ in self.sentinels]
-            self._readings += [latest] if self._is_calm(latest) else []
+        if not self._readings:
+            self._take_over()
         if not self._readings or self._is_due:
             was_calm = bool(self._readings) and self._is_calm_now()
             self.look()
@@ -62,6 +61,15 @@ class Gate:
                 self._slowed += 1
         return len(self._readings) - 1
 
+    def _take_over(self) -> None:
+        """Begin with what another gate has just read, where all of it was calm."""
+        age_s = self._cost_s / SHARE
+        latest = [sentinel.latest for sentinel, _ in self.sentinels if sentinel.rested_s < age_s]
+        if len(latest) == len(self.sentinels) and self._is_calm(latest):
+            self._readings.append(latest)
+            for watch in self.watch:
+                watch()
+
     @property
     def has_been_calm(self) -> bool:
         """Whether it has been calm at any reading."""
@@ -70,8 +78,13 @@ class Gate:
     @property
     def _is_due(self) -> bool:
         """Whether so much time has passed since the last readings that they take little of it."""
-        cost_s = sum(sentinel.reading_s for sentinel, _ in self.sentinels)
-        return all(sentinel.rested_s >= cost_s / SHARE for sentinel, _ in self.sentinels)
+        age_s = self._cost_s / SHARE
+        return all(sentinel.rested_s >= age_s for sentinel, _ in self.sentinels)
+
+    @property
+    def _cost_s(self) -> float:
+        """Seconds that all readings together take."""
+        return sum(sentinel.reading_s for sentinel, _ in self.sentinels)
 
     @property
     def is_own_doing(self) -> bool:

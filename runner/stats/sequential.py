@@ -39,7 +39,8 @@ class PairedRatio:
     middles: tuple[float, ...] = ()  # each process's own ratio, where there are several
     numbers: tuple[int, ...] = ()  # of the processes, in the same order
     freedom: int | None = None  # of an interval by Student's t its degrees of freedom
-    is_widened: bool = False  # whether its interval also holds what a slow machine may change
+    # whether its interval also holds what a slow machine may change, or what calm visits say
+    is_widened: bool = False
 
     def verdict(self, margin: float) -> str:
         """What may be said of the side that it divides by, as :func:`verdict_of`."""

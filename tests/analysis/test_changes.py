@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.analysis.changes import Change, Runs, changes, summary_of, what_changed
-from runner.analysis.pairs import SLOW, Pairs
+from runner.analysis.pairs import BUSY, SLOW, Pairs
 from runner.rows.rows import BenchmarkRow, PairVisit
 from tests.support.factories import row
 
@@ -275,18 +275,21 @@ def test_what_a_slow_machine_may_have_done_names_nothing() -> None:
     rows = [replace(r, op=f"op{n // 6}") for n, r in enumerate(a_run(random, 0.0))]
     moments = {4: {"calm": False, "machine_slowdown": 3.0}, 5: {"machine_slowdown": 1.6}}
     moments[5]["calm"] = False
+    moments[10] = {"calm": False, "machine_slowdown": 1.02, "undisturbed": False}
     visits: list[PairVisit] = []
     for number, one in enumerate(rows):
         moment = moments.get(number, {})
         times = [(1.5 if moment else 1.0) * (1 + random.gauss(0, 0.004)) for _ in range(5)]
         visits += turns(one, times, **moment)
     found = changes([rows], [rows], **SETTINGS, pairs=Pairs(visits))
-    withheld, widened = found.cells[4:6]
+    withheld, widened, busy = found.cells[4], found.cells[5], found.cells[10]
     assert withheld.verdict == "unclear" and withheld.speedup == pytest.approx(1 / 1.5, rel=0.01)
     assert (withheld.low, withheld.estimate, withheld.reason) == (None, None, SLOW)
     assert widened.low and widened.high and widened.high > 1 and widened.estimate
     assert widened.estimate.high > widened.high * 0.99
-    assert [operation.of_cells for operation in found.operations] == ["4/6", *["6"] * 9]
+    assert (busy.low, busy.smallest_difference, busy.adjusted_p) == (None, None, None)
+    assert (busy.verdict, busy.estimate, busy.reason) == ("unclear", None, BUSY)
+    assert [operation.of_cells for operation in found.operations] == ["4/6", "5/6", *["6"] * 8]
     assert not any(change.is_slower for change in chain(*found))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from runner.analysis.comparison import compare
 from runner.analysis.crossover import Crossover, CurvePoint, crossovers, locate
+from runner.analysis.pairs import BUSY
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
 from runner.rows.rows import BenchmarkRow
@@ -79,6 +80,14 @@ def measured(op: str, n: int, noise: float, random: Random) -> list[BenchmarkRow
         known = {"cell": f"{device}{n}", "op": op, "size": f"{n}x{n}", **tensors}
         rows.append(row(device, median(samples), ci_low_s=low, ci_high_s=high, **known))
     return rows
+
+
+def test_a_ratio_of_which_nothing_may_be_claimed_is_no_point_of_a_curve() -> None:
+    rows = [one for n in (64, 256, 1024) for one in measured("add", n, 0.001, Random(n))]
+    speedups = compare(rows, Report())
+    assert {curve.state for curve in crossovers(speedups, Report.same_within)} & {"found", "always", "never"}
+    busy = [replace(speedup, verdict="unclear", reason=BUSY) for speedup in speedups]
+    assert {curve.state for curve in crossovers(busy, Report.same_within)} == {"no_ratio"}
 
 
 def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:

@@ -139,6 +139,20 @@ def test_a_gate_begins_with_what_has_just_been_read_where_that_was_calm():
         assert sentinel.readings == readings
 
 
+@pytest.mark.parametrize("rested_s", [float("inf"), 600.0])
+def test_a_gate_of_two_sentinels_takes_over_no_old_reading_of_one(rested_s):
+    fresh, old = Told([1.0, 2.0], reading_s=0.001), Told([1.0, 2.0], reading_s=0.001)
+    fresh.read()
+    if rested_s == 600.0:
+        old.read()
+    else:
+        old.latest = ()  # it was never read
+    fresh.rested_s, old.rested_s = 0.001, rested_s
+    passed = Gate([(fresh, lambda: None), (old, lambda: None)])
+    passed.pass_by()
+    assert old.readings == (2 if rested_s == 600.0 else 1)
+
+
 def test_nothing_is_known_of_a_moment_without_sentinels():
     assert Gate(()).around(Gate(()).pass_by()) == {"machine_slowdown": None, "calm": True}
 
