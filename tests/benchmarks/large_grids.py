@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -92,12 +91,12 @@ def _started(program: Path, folder: Path, words: list[str]) -> subprocess.Popen[
 
 
 def _ran(program: Path, folder: Path, words: list[str]) -> tuple[float, float]:
-    """Seconds that a command takes, and the most megabytes of any process so far."""
+    """Seconds that a command takes, and the most megabytes of one of its processes."""
     begun = time.monotonic()
-    if code := _started(program, folder, words).wait():
-        sys.exit(f"{' '.join(words)}: exit code {code}")
-    seconds = time.monotonic() - begun
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    _, status, used = os.wait4(_started(program, folder, words).pid, 0)
+    if status:
+        sys.exit(f"{' '.join(words)}: exit code {os.waitstatus_to_exitcode(status)}")
+    return time.monotonic() - begun, used.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
