@@ -158,7 +158,7 @@ def changes(
         cell = next((run[name][0].cell for run in earlier if name in run), "")
         ratio = pairs.ratio(cell, cell, margin) if pairs is not None else None
         if ratio is not None and ratio.withheld:  # it names nothing, whatever its interval
-            ratio = replace(ratio, low=None, high=None, p_value=1.0)
+            ratio = ratio.without_interval()
         ratios.append(ratio)
         but = OF_MOMENTS if ratios[-1] is not None else ()
         old, new = (_Side.of([run.get(name, []) for run in runs], but) for runs in (earlier, later))

@@ -75,10 +75,6 @@ def _slowdown(visits: Sequence[PairVisit]) -> float:
     return median(told) if told else math.inf
 
 
-def _without_interval(ratio: PairedRatio, withheld: str | None) -> PairedRatio:
-    return replace(ratio, low=None, high=None, p_value=1.0, withheld=withheld)
-
-
 class Pairs:
     """The visits of all of a run's pairs.
 
@@ -111,14 +107,14 @@ class Pairs:
         counted = visits if is_busy else undisturbed
         ratio = _ratio(counted, margin)
         if is_busy and len(visits) < FEWEST_CALM:
-            return _without_interval(ratio, None)
+            return ratio.without_interval()
         if ratio.low is None or ratio.high is None or len(calm) == len(counted):
             return ratio
         few = _of_few(calm, margin)
         do_agree = few is not None and few[0] <= ratio.high and ratio.low <= few[1]
         slowdown = 1.0 if do_agree else _slowdown(counted)
         if slowdown > WIDEST:
-            return _without_interval(ratio, BUSY if is_busy else SLOW)
+            return replace(ratio.without_interval(), withheld=BUSY if is_busy else SLOW)
         low, high = ratio.low / slowdown, ratio.high * slowdown
         p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
         if few is not None:

@@ -117,7 +117,7 @@ def show(
     words = words_of(report.language or "en")
     environment = environment or {}
 
-    with _beside(rows) as pool:
+    with _drawing(rows) as pool:
         analysis = analyse(rows, damaged, report, pairs, rounds)
         pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
         if pictures.titles and not quiet:
@@ -157,7 +157,7 @@ def show(
 
 
 @contextmanager
-def _beside(rows: Sequence[Row]) -> Iterator[Executor]:
+def _drawing(rows: Sequence[Row]) -> Iterator[Executor]:
     """What draws the figures of rows beside the rest, and leaves its end by a signal to this one.
 
     The library that draws lets nothing else of its process run meanwhile: of many rows it has a

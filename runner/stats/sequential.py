@@ -46,6 +46,10 @@ class PairedRatio:
         """What may be said of the side that it divides by, as :func:`verdict_of`."""
         return "unclear" if self.withheld else verdict_of(self.low, self.high, margin)
 
+    def without_interval(self) -> PairedRatio:
+        """The ratio alone, of which nothing is claimed."""
+        return replace(self, low=None, high=None, p_value=1.0)
+
 
 def paired_ratio(
     log_ratios: Sequence[Sequence[float]], margin: float, *, is_last: bool = True

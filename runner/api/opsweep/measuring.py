@@ -76,14 +76,15 @@ def compare(
     pairs = Pairs(pairs_of(cells, visits, 1))
     ratio = pairs.ratio(cells[0].identity, cells[1].identity, margin)
     assert ratio is not None  # there was a visit
+    claimed = ratio.without_interval() if ratio.withheld else ratio
     error, reason = _difference(*results)
     times = [_time(o.ready, measured_in_turn(o, visits, i)) for i, o in enumerate(opened)]
     return Comparison(
         new=times[1],
         old=times[0],
         speedup=ratio.value,
-        low=None if ratio.withheld else ratio.low,
-        high=None if ratio.withheld else ratio.high,
+        low=claimed.low,
+        high=claimed.high,
         verdict=ratio.verdict(margin),
         margin=margin,
         visits=ratio.visits,
