@@ -212,7 +212,7 @@ def sample_warm(
             check_at = max(check_at + 1, check_at * CHECK_EVERY)
         if len(blocks) >= timing.max_samples:
             return sampled("samples")
-        if clock.now() - start - gate.waited_s >= timing.max_time_s:
+        if clock.now() - start - gate.lost_s >= timing.max_time_s:
             return sampled("time")
 
 

@@ -32,12 +32,13 @@ class Gate:
     # of those whose moments these are, each with what makes the process its own (its number of
     # threads) before it is read
     sentinels: Sequence[tuple[Sentinel, Callable[[], None]]]
-    patience_s: float = 0.0  # seconds that may be waited
+    patience_s: float = 0.0  # seconds that may be lost: waited, or measured in slow moments
     # is called with the slowdown, when that has taken a second, and now and then afterwards
     on_wait: Callable[[float], None] = lambda slowdown: None
     # of the devices, which are asked for more at the same moments
     watch: Sequence[Callable[[], None]] = ()
     waited_s: float = 0.0
+    set_aside_s: float = 0.0  # of measuring in slow moments, as far as patience went
     _readings: list[Reading] = field(default_factory=list)
     _after_calm: int = 0  # times that something ran after a calm reading
     # of these, after which the machine was slow, and recovered as soon as it waited, if it did
@@ -52,7 +53,9 @@ class Gate:
             self._take_over()
         if not self._readings or self._is_due:
             was_calm = bool(self._readings) and self._is_calm_now()
+            begun_s = min(sentinel.rested_s for sentinel, _ in self.sentinels)
             self.look()
+            self._set_aside(begun_s)
             self._after_calm += was_calm
             if not (self._is_calm_now() or self.is_own_doing):
                 polls = self._wait(at_least_once=was_calm)
@@ -69,6 +72,16 @@ class Gate:
             self._readings.append(latest)
             for watch in self.watch:
                 watch()
+
+    def _set_aside(self, seconds: float) -> None:
+        """Of so many seconds before the latest reading nothing counts if they were slow."""
+        if len(self._readings) > 1 and not self.around(len(self._readings) - 2)["calm"]:
+            self.set_aside_s += max(0.0, min(seconds, self.patience_s - self.lost_s))
+
+    @property
+    def lost_s(self) -> float:
+        """Seconds that gave nothing that counts, and are no part of the time for measuring."""
+        return self.waited_s + self.set_aside_s
 
     @property
     def has_been_calm(self) -> bool:
@@ -133,7 +146,7 @@ class Gate:
         """
         waited_before_s, begun, polls = self.waited_s, time.monotonic(), 0
         while not self._is_calm_now():
-            if self.waited_s >= self.patience_s and not (at_least_once and polls == 0):
+            if self.lost_s >= self.patience_s and not (at_least_once and polls == 0):
                 break
             time.sleep(POLL_S)
             self.look()

@@ -45,7 +45,9 @@ DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlie
 SURE = 0.001  # p value of a claim that stays one among the many of its run
 MOST_BALANCED = 16  # sides whose orders are balanced: there are as many squared
 ROUNDS = 40  # visits to all calls of a workload, at most
-BLOCKS = 3  # of a short call, in a visit
+# of a short call that are timed in a visit, at least; as many as it took to settle, where those are
+# more: what settling cost is paid, and the moments of a turn vary less than the turns do
+BLOCKS = 6
 SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
@@ -58,7 +60,7 @@ class Shape(NamedTuple):
     # whether one call is enough before those that are timed, as a long one fills the caches within
     # itself, and a cold one finds them empty anyway
     settles_at_once: bool
-    blocks: int  # timed in a turn, of which the median counts; more where some were disturbed
+    blocks: int  # timed in a turn, at least, of which the median counts
 
     @classmethod
     def of(cls, opening: Opening, timing: Timing, most_calls: int) -> Shape:
@@ -198,7 +200,8 @@ def visit_in_turn(
     ``is_enough`` is asked of the calm visits, when they are as many as one of :data:`LOOKS`;
     ``seed`` is that of orders, sets of memory and contents. The ``fewest`` visits may take longer
     than ``budget_s`` seconds; no visit begins that would end after ``longest_s``.
-    ``gate`` waits for calm moments, which is in neither time, and tells them from the others.
+    ``gate`` waits for calm moments, which is in neither time, and tells them from the others; nor
+    is what had to be set aside, as far as its patience goes.
     """
     gate = gate or Gate(())
     draw = random.Random(seed)
@@ -230,7 +233,7 @@ def visit_in_turn(
             if next_look > LOOKS[-1] or seen.count >= timing.max_samples:
                 return ended("samples")
             allowed_s = budget_s if seen.count >= fewest else OVERTIME * budget_s
-            spent_s = now() - start - gate.waited_s
+            spent_s = now() - start - gate.lost_s
             if spent_s >= allowed_s or spent_s + spent_s / seen.count > longest_s:
                 return ended("time")
     raise AssertionError("designs have no end")
@@ -356,42 +359,45 @@ def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     """A turn in this process."""
     side.enter()
     clock = side.clock
-    start = clock.now()
+    start, wanted = clock.now(), side.shape.blocks
     if side.shape.settles_at_once:
         clock.time(call, 1)
     else:
-        _settle(call, side)
-    blocks = _timed(call, side)
+        settling = _settle(call, side)
+        wanted = max(wanted, settling) if wanted == BLOCKS else wanted
+    blocks = _timed(call, side, wanted)
     undisturbed = [block for block in blocks if had_its_cores(block)]
     seconds = median(block.wall_s for block in undisturbed or blocks) / side.shape.calls
     cost = side.cost(call, seconds)
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
 
 
-def _timed(call: Thunk, side: Side) -> list[Block]:
+def _timed(call: Thunk, side: Side, wanted: int) -> list[Block]:
     """So many undisturbed blocks and those disturbed meanwhile, but twice as many at most."""
     blocks: list[Block] = []
-    shape = side.shape
-    while sum(map(had_its_cores, blocks)) < shape.blocks and len(blocks) < 2 * shape.blocks:
-        blocks.append(side.clock.time(call, shape.calls, shape.untimed))
+    undisturbed = 0
+    while undisturbed < wanted and len(blocks) < 2 * wanted:
+        blocks.append(side.clock.time(call, side.shape.calls, side.shape.untimed))
+        undisturbed += had_its_cores(blocks[-1])
     return blocks
 
 
-def _settle(call: Thunk, side: Side) -> None:
-    """Call until blocks no longer become faster.
+def _settle(call: Thunk, side: Side) -> int:
+    """Call until blocks no longer become faster; how many blocks that took.
 
     By then a pool of threads has settled too whose number differs from the other side's: it starts
     its threads at the first of these calls, which takes milliseconds, and is steady after eight.
     """
     least, not_faster, calls, spent_s = math.inf, 0, 0, 0.0
-    for _ in range(MOST_SETTLING):
+    for blocks in range(1, MOST_SETTLING + 1):
         block_s = side.clock.time(call, side.shape.calls).wall_s
         calls, spent_s = calls + side.shape.calls, spent_s + block_s
         not_faster = not_faster + 1 if block_s > (1 - FALLING) * least else 0
         least = min(least, block_s)
         has_called = calls >= SETTLING_CALLS or spent_s >= SETTLING_S
         if has_called and not_faster >= SETTLED:
-            return
+            return blocks
+    return MOST_SETTLING
 
 
 class _Contents:

@@ -36,20 +36,20 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
 
 
 def _patience_s(tasks: Sequence[Task]) -> float:
-    """What these cells may wait: after their first wait, all waits at most as long as the rest.
+    """What these cells may lose to slow moments: all cells together no longer than the rest took.
 
     Where long waits came to nothing, none waits until a calm moment is seen again.
     """
     state = tasks[0].state
     while state.gates:
         gate = state.gates.pop()
-        state.waited_s += gate.waited_s
-        state.futile_s = 0.0 if gate.has_been_calm else state.futile_s + gate.waited_s
+        state.lost_s += gate.lost_s
+        state.futile_s = 0.0 if gate.has_been_calm else state.futile_s + gate.lost_s
     if state.futile_s >= FUTILE_S:
         return 0.0
     own_s = sum(task.cell.timing.patience_s for task in tasks)
-    other_s = time.monotonic() - state.began_s - state.waited_s
-    return max(0.0, min(own_s, own_s + other_s - state.waited_s))
+    other_s = time.monotonic() - state.began_s - state.lost_s
+    return max(0.0, min(own_s, own_s + other_s - state.lost_s))
 
 
 def slowdown_against(task: Task) -> str | None:

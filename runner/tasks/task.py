@@ -59,8 +59,8 @@ class WorkerState:
     shares_best: bool = True
     began_s: float = field(default_factory=time.monotonic)
     gates: list[Gate] = field(default_factory=list)  # the latest
-    waited_s: float = 0.0  # for calm moments, before the latest gate
-    futile_s: float = 0.0  # of waits in a row that found none
+    lost_s: float = 0.0  # to slow moments, waited or measured in them, before the latest gate
+    futile_s: float = 0.0  # lost in a row without a calm moment
     switches: Switches = field(default_factory=Switches)  # as they were before any user's module
 
 
