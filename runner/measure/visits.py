@@ -45,9 +45,8 @@ DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlie
 SURE = 0.001  # p value of a claim that stays one among the many of its run
 MOST_BALANCED = 16  # sides whose orders are balanced: there are as many squared
 ROUNDS = 40  # visits to all calls of a workload, at most
-# of a short call that are timed in a visit, at least; as many as it took to settle, where those are
-# more: what settling cost is paid, and the moments of a turn vary less than the turns do
-BLOCKS = 6
+BLOCKS = 3  # of a short call, in a visit, at least; of calls that need settling twice as many and
+TURN_S = 0.005  # more, up to so many seconds: beyond them more visits tell more than longer ones
 SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
@@ -363,13 +362,20 @@ def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     if side.shape.settles_at_once:
         clock.time(call, 1)
     else:
-        settling = _settle(call, side)
-        wanted = max(wanted, settling) if wanted == BLOCKS else wanted
+        wanted = _worth(side.shape, settling=_settle(call, side))
     blocks = _timed(call, side, wanted)
     undisturbed = [block for block in blocks if had_its_cores(block)]
     seconds = median(block.wall_s for block in undisturbed or blocks) / side.shape.calls
     cost = side.cost(call, seconds)
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
+
+
+def _worth(shape: Shape, *, settling: int) -> int:
+    """How many blocks a turn times that took so many to settle: about as many, so that it pays."""
+    if shape.blocks < BLOCKS:  # no more are allowed
+        return shape.blocks
+    most = round(TURN_S / (shape.calls * shape.call_s))
+    return max(BLOCKS, min(most, max(2 * BLOCKS, settling)))
 
 
 def _timed(call: Thunk, side: Side, wanted: int) -> list[Block]:

@@ -16,6 +16,7 @@ from runner.config.schema import Limit, Timing
 from runner.measure.engine import MOST_CALLS
 from runner.measure.host_clock import Block
 from runner.measure.visits import (
+    BLOCKS,
     ROUNDS,
     Shape,
     Side,
@@ -184,7 +185,7 @@ def test_blocks_are_fitted_to_calls_that_were_slow_when_they_were_first_seen():
     slow = replace(slow, shape=Shape(0.008, 1, 0, True, 1))
     visits = visited([slow, other], 0.5)
     assert visits.calls == (50, 50)
-    assert {len(turn.blocks) for visit in visits.visits for turn in visit.turns} == {3}
+    assert {len(turn.blocks) for visit in visits.visits for turn in visit.turns} == {2 * BLOCKS}
     for blocks in (blocks_of(visits.visits, side) for side in range(2)):
         assert all(block.wall_s == pytest.approx(50 * 1e-5) for block in blocks)
 
