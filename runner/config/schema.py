@@ -76,8 +76,8 @@ class Timing:
     # short against a scheduler's slice
     block_s: float = 0.0005
     warmup_s: float = 0.2  # the most seconds that warming up may take
-    # the most seconds that a cell waits for a calm moment of the machine, all its waits together;
-    # they count in no limit
+    # the most seconds that a cell loses to slow moments of the machine: it waits for a calm one, or
+    # measures what does not count; they are in neither max_time_s nor a limit
     patience_s: float = 6.0
     # of a sweep's time, that visiting again may take: cells that found no calm moment, when the
     # others are done

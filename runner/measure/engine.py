@@ -212,7 +212,9 @@ def sample_warm(
             check_at = max(check_at + 1, check_at * CHECK_EVERY)
         if len(blocks) >= timing.max_samples:
             return sampled("samples")
-        if clock.now() - start - gate.lost_s >= timing.max_time_s:
+        # what is this call's own doing counts
+        lost_s = gate.waited_s if gate.is_own_doing else gate.lost_s
+        if clock.now() - start - lost_s >= timing.max_time_s:
             return sampled("time")
 
 

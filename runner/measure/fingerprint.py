@@ -1,4 +1,6 @@
-"""What ran for a call, found by two further calls: ATen's kernels, and the pages that were new.
+"""What ran for a call, found by two further calls: kernels, and the pages that were new.
+
+ATen's kernels are those that it was asked for, oneDNN's those that it says it ran.
 
 Where two versions of an operation take different times, this is the first place to look.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from torch._ops import OpOverload
@@ -15,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.calls import Thunk
 from runner.measure.page_faults import is_counted, touched
+from runner.measure.primitives import primitives_counted
 
 MOST_NAMED = 100  # different kernels of a call
 
@@ -36,13 +40,15 @@ class _Asked(TorchDispatchMode):
 def fingerprint_of(call: Thunk, *, on_host: bool) -> dict[str, Any]:
     """What ran for an eager call, by the row's columns; None where it is not known.
 
-    ``on_host``: pages of the host's memory tell of it too.
+    ``on_host``: pages of the host's memory tell of it too, and what oneDNN says.
     """
     asked, named = _Asked(), None
+    primitives = primitives_counted() if on_host else nullcontext(Counter[str]())
     try:
-        with asked:
+        with primitives as ran, asked:
             call()
-        named = json.dumps(dict(list(asked.calls.items())[:MOST_NAMED]))
+        listed = (*asked.calls.items(), *ran.items())
+        named = json.dumps(dict(listed[:MOST_NAMED]))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"aten_calls: not known: {error}")
     faults = touched(call).faults if on_host and is_counted() else None

@@ -23,6 +23,7 @@ from runner.measure.sentinel import CALM, RELEARN_AFTER_S
 HALF_LIFE_S = 7 * 24 * 3600.0
 LOW = 0.25  # quantile of the runs' bests that counts: the luckiest of them is not it
 MOST_LINES = 200  # in the file, the newest
+KERNELS = ("sum_s", "add_s", "product_s")  # the columns that tell of them, in the sentinels' order
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def known_best(device_name: str, threads: int) -> tuple[float, ...] | None:
 
 
 def _kernels_of(line: Best) -> tuple[float, ...]:
-    return line.sum_s, line.add_s, line.product_s
+    return tuple(getattr(line, name) for name in KERNELS)
 
 
 def _best_of(lines: Sequence[Best]) -> tuple[float, ...]:

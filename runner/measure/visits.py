@@ -60,13 +60,15 @@ class Shape(NamedTuple):
     # itself, and a cold one finds them empty anyway
     settles_at_once: bool
     blocks: int  # timed in a turn, at least, of which the median counts
+    most: int = Timing.max_samples  # of them
 
     @classmethod
     def of(cls, opening: Opening, timing: Timing, most_calls: int) -> Shape:
         """That of a side with these first calls, and with at most so many calls in a block."""
         at_once = opening.call_s > LONGEST_REALLOCATED_S or most_calls == 1
         blocks = 1 if at_once else min(BLOCKS, timing.max_samples)
-        return cls(opening.call_s, opening.calls, opening.untimed, at_once, blocks)
+        most = timing.max_samples
+        return cls(opening.call_s, opening.calls, opening.untimed, at_once, blocks, most)
 
     def fitted(self, call_s: float, timing: Timing, most_calls: int) -> Shape:
         """The same, or where a call is far faster than it is made for that of such a call."""
@@ -232,8 +234,9 @@ def visit_in_turn(
             if next_look > LOOKS[-1] or seen.count >= timing.max_samples:
                 return ended("samples")
             allowed_s = budget_s if seen.count >= fewest else OVERTIME * budget_s
-            spent_s = now() - start - gate.lost_s
-            if spent_s >= allowed_s or spent_s + spent_s / seen.count > longest_s:
+            elapsed_s = now() - start - gate.waited_s
+            next_s = elapsed_s / seen.count
+            if elapsed_s - gate.set_aside_s >= allowed_s or elapsed_s + next_s > longest_s:
                 return ended("time")
     raise AssertionError("designs have no end")
 
@@ -362,7 +365,8 @@ def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     if side.shape.settles_at_once:
         clock.time(call, 1)
     else:
-        wanted = _worth(side.shape, settling=_settle(call, side))
+        settling = _settle(call, side)
+        wanted = _worth(side.shape, settling, clock.now() - start)
     blocks = _timed(call, side, wanted)
     undisturbed = [block for block in blocks if had_its_cores(block)]
     seconds = median(block.wall_s for block in undisturbed or blocks) / side.shape.calls
@@ -370,12 +374,13 @@ def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
 
 
-def _worth(shape: Shape, *, settling: int) -> int:
-    """How many blocks a turn times that took so many to settle: about as many, so that it pays."""
-    if shape.blocks < BLOCKS:  # no more are allowed
-        return shape.blocks
-    most = round(TURN_S / (shape.calls * shape.call_s))
-    return max(BLOCKS, min(most, max(2 * BLOCKS, settling)))
+def _worth(shape: Shape, settling: int, settling_s: float) -> int:
+    """How many blocks a turn times that took so many, and seconds, to settle: as many, it pays.
+
+    The seconds are those that pass: an accelerator's calls may take longer to launch than to run.
+    """
+    most = int(TURN_S * settling / settling_s) if settling_s > 0 else settling
+    return min(shape.most, max(BLOCKS, min(most, max(2 * BLOCKS, settling))))
 
 
 def _timed(call: Thunk, side: Side, wanted: int) -> list[Block]:

@@ -90,7 +90,8 @@ class BenchmarkRow(Row):
     # how many times slower than at its best the machine was around the samples, by small fixed
     # kernels; blank: not measured
     machine_slowdown: float | None = None
-    # which best ``machine_slowdown`` refers to: earlier runs, or this run where there were none
+    # which best ``machine_slowdown`` refers to: earlier runs, this run where there were none, or
+    # this run, again, where nothing came near theirs
     slowdown_against: str | None = None
     # the median over the samples of slow moments too; blank where all are used
     as_it_came_s: float | None = None
@@ -146,7 +147,8 @@ class BenchmarkRow(Row):
     gap_s: float | None = None  # seconds of a call between its kernels, by the profiler
     # the kernels of a call, as JSON: name, number and seconds in a call
     kernels: str | None = None
-    # what an eager call asks ATen for, as JSON: each kernel with its number; blank: not looked at
+    # what an eager call asks ATen for, and what oneDNN then runs on the CPU, as JSON: each kernel
+    # with its number; blank: not looked at
     aten_calls: str | None = None
     # memory pages of the host that a call is the first to touch, mostly those of its result
     page_faults: int | None = None

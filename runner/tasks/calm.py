@@ -16,12 +16,18 @@ from runner.tasks.task import Task, WorkerState
 
 SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
 SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
-FUTILE_S = 10.0  # of waiting in a row that ended without a calm moment: nothing waits any more
+# of waiting in a row that ended without a calm moment, or so many times what a cell may wait where
+# that is more: nothing waits any more
+FUTILE_S = 10.0
+FUTILE_WAITS = 1.5
 
 
-def gate_for(tasks: Sequence[Task]) -> Gate:
-    """The gate for cells that are measured in turn, or for one alone."""
-    patience_s = _patience_s(tasks)
+def gate_for(tasks: Sequence[Task], shares: int = 1) -> Gate:
+    """The gate for cells that are measured in turn, or for one alone.
+
+    Their patience is divided between so many gates, as where several processes measure them.
+    """
+    patience_s = _patience_s(tasks, shares)
     if any(task.cell.timing.max_time_s < SHORTEST_S for task in tasks):
         return Gate(())
     sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
@@ -35,7 +41,7 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
     return gate
 
 
-def _patience_s(tasks: Sequence[Task]) -> float:
+def _patience_s(tasks: Sequence[Task], shares: int = 1) -> float:
     """What these cells may lose to slow moments: all cells together no longer than the rest took.
 
     Where long waits came to nothing, none waits until a calm moment is seen again.
@@ -45,9 +51,10 @@ def _patience_s(tasks: Sequence[Task]) -> float:
         gate = state.gates.pop()
         state.lost_s += gate.lost_s
         state.futile_s = 0.0 if gate.has_been_calm else state.futile_s + gate.lost_s
-    if state.futile_s >= FUTILE_S:
+    asked_s = [task.cell.timing.patience_s for task in tasks]
+    if state.futile_s >= max(FUTILE_S, FUTILE_WAITS * max(asked_s)):
         return 0.0
-    own_s = sum(task.cell.timing.patience_s for task in tasks)
+    own_s = sum(asked_s) / shares
     other_s = time.monotonic() - state.began_s - state.lost_s
     return max(0.0, min(own_s, own_s + other_s - state.lost_s))
 

@@ -65,7 +65,7 @@ def visit_sides(
     cells = [side.ready.task.cell for side in opened]
     pools = Pools(cells[0].seed + process - 1)
     sides = [_Placed(side, pools).side() for side in opened]
-    gate = gate_for([side.ready.task for side in opened])
+    gate = gate_for([side.ready.task for side in opened], processes)
     return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate, process=process)
 
 

@@ -6,14 +6,16 @@ Fifteen pairs of unlike sides are compared by the command line in fresh processe
     python tests/benchmarks/ab.py --neighbour      as often again beside processes that are busy in
                                                    random phases
 
-For each pair: its ratios, the largest over the smallest, its verdicts, and how many of its
-intervals hold the ratio of all runs pooled (their median).
+For each pair: its ratios, how many of its runs have one, the largest over the smallest, its verdicts
+and the intervals' half width. Then of all pairs how far the ratios lie apart (of those with two or
+more), and how many intervals hold the ratio of all runs pooled (their median).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import sys
 import tempfile
@@ -80,26 +82,34 @@ def _run(seed: int, timing: str) -> list[Ratio]:
 
 
 def _print(of_pair: dict[tuple[str, ...], list[Ratio]]) -> None:
-    spreads, held, contradicted = [], [], 0
+    spreads, held, contradicted, without = [], [], 0, 0
     for key, found in of_pair.items():
         ratios = [float(ratio["speedup"]) for ratio in found if ratio["speedup"]]
-        if not ratios:
-            print(*key, found[0]["reason"])
+        without += len(found) - len(ratios)
+        if len(ratios) < 2:
+            print(*key, ratios, found[0]["reason"])
             continue
         pooled, spread = median(ratios), max(ratios) / min(ratios)
         with_ends = [ratio for ratio in found if ratio["low"]]
         holds = [float(ratio["low"]) <= pooled <= float(ratio["high"]) for ratio in with_ends]
+        widths = [math.log(float(ratio["high"]) / float(ratio["low"])) / 2 for ratio in with_ends]
         verdicts = {ratio["verdict"] for ratio in found}
         spreads.append(spread)
         held.append(holds)
         contradicted += {"faster", "slower"} <= verdicts
         texts = " ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"{' '.join(key)}: {texts}; max/min {spread:.3f}; {' '.join(sorted(verdicts))}")
+        print(
+            f"{' '.join(key)}: {texts} ({len(ratios)} of {len(found)}); max/min {spread:.3f}; "
+            f"{' '.join(sorted(verdicts))}; half width {median(widths or [math.nan]):.2%}"
+        )
     intervals = list(chain.from_iterable(held))
+    if not spreads:
+        return
     print(
         f"{len(spreads)} of {len(of_pair)} pairs: max/min median {median(spreads):.3f}, worst "
         f"{max(spreads):.3f}; faster in one and slower in another: {contradicted}; intervals that "
-        f"hold the pooled ratio: {sum(intervals)} of {len(intervals)}"
+        f"hold the pooled ratio: {sum(intervals)} of {len(intervals)}, "
+        f"{sum(intervals) / max(1, len(intervals)):.1%}; runs without a ratio: {without}"
     )
 
 

@@ -71,10 +71,11 @@ def _print_rows(rows: Sequence[Row], speedup: float) -> None:
     """How far the times are from the model's, with a flag and without."""
     flags = Counter(chain.from_iterable(row["flags"].split() for row in rows))
     off: dict[bool, list[float]] = {True: [], False: []}
-    for row in rows:
+    for row in (row for row in rows if row["median_s"]):
         rate = BANDWIDTH_BYTES_S * (speedup if row["device"] == "sim:1" else 1.0)
         off[bool(row["flags"])].append(abs(float(row["median_s"]) * rate / float(row["bytes"]) - 1))
     print(f"{len(rows)} rows, {len(off[True])} flagged: {dict(flags)}")
+    _print_spread("times", rows, "median_s", ("op", "size", "device"))
     for is_flagged, distances in off.items():
         if distances:
             far = sum(distance > OFF_ABOVE for distance in distances)
@@ -98,7 +99,19 @@ def _print_pairs(compared: Sequence[Row], speedup: float) -> float:
         used, of_all = (median(int(row[name]) for row in pairs) for name in ("paired", "in_all"))
         print(f"  visits of a ratio with an interval: {used:g} of {of_all:g} in the median")
     print(f"  {sum(held)} of {len(held)} intervals hold {speedup:g} ({share:.1%}){width}")
+    _print_spread("ratios", compared, "speedup", ("op", "size"))
     return share
+
+
+def _print_spread(what: str, rows: Sequence[Row], column: str, of: Sequence[str]) -> None:
+    """How far what the seeds gave lies apart."""
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        if row[column]:
+            groups.setdefault(tuple(row[name] for name in of), []).append(float(row[column]))
+    spreads = [max(values) / min(values) for values in groups.values() if len(values) > 1]
+    if spreads:
+        print(f"  {what}, max/min over the seeds: {median(spreads):.3f}, worst {max(spreads):.3f}")
 
 
 def swept(tables: Sequence[str], model: dict[str, str], *overrides: str) -> list[list[Row]]:

@@ -1,6 +1,9 @@
 """What ran for a call is told by further calls of it."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -48,3 +51,46 @@ def test_a_row_says_what_both_of_its_passes_ask_for() -> None:
     assert json.loads(row.aten_calls or "")["_softmax"] == 1
     assert "_softmax_backward_data" in json.loads(row.aten_calls or "")
     assert row.page_faults is not None
+
+
+CONVOLVES = """
+import json, sys, torch
+from runner.measure.fingerprint import fingerprint_of
+x, w = torch.ones(32, 16, 32, 32), torch.ones(16, 16, 3, 3)
+def call():
+    print("from the function")
+    torch.conv2d(x, w)
+fingerprint_of(call, on_host=True)
+print(fingerprint_of(call, on_host=True)["aten_calls"], file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="oneDNN's lines cannot be held back")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="there is no oneDNN")
+def test_the_primitive_that_onednn_chose_is_counted_and_prints_stay_where_they_were() -> None:
+    def said(**env: str) -> tuple[dict[str, int], list[str]]:
+        done = subprocess.run(
+            [sys.executable, "-c", CONVOLVES],
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return json.loads(done.stderr.splitlines()[-1]), done.stdout.splitlines()
+
+    here, printed = said()
+    assert here["convolution"] == 1
+    (primitive,) = (name for name in here if name.startswith("onednn convolution "))
+    assert here[primitive] == 1
+    assert printed == ["from the function"] * 4  # each time once more for the page faults
+
+    # another set of instructions is another primitive, which is what a comparison then names
+    oldest, _ = said(ONEDNN_MAX_CPU_ISA="SSE41")
+    assert primitive not in oldest
+    assert any(name.startswith("onednn convolution ") for name in oldest)
+
+    # who asked for those lines gets them
+    here, printed = said(ONEDNN_VERBOSE="1")
+    assert not any(name.startswith("onednn ") for name in here)
+    assert any(line.startswith("onednn_verbose,") for line in printed)

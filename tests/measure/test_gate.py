@@ -72,6 +72,23 @@ def test_a_cell_waits_for_a_calm_moment_as_long_as_it_has_patience():
     assert sentinel.readings == readings + 1
 
 
+def test_measuring_in_slow_moments_is_paid_by_patience_as_waiting_is(monkeypatch):
+    monkeypatch.setattr(gates, "POLL_S", 0.001)
+    passed, _ = gate([1.0] + [2.0, 1.0] * 3 + [1.0] * 3, patience_s=2.5)  # a second between them
+    for _ in range(7):
+        passed.pass_by()
+    # of three, no more than there is
+    assert 2.5 - passed.waited_s <= passed.set_aside_s <= 2.5 <= passed.lost_s + 1e-9
+    spent, sentinel = gate([1.0] + [2.0] * 1000, patience_s=0.5)
+    spent.pass_by()
+    spent.pass_by()
+    assert (spent.set_aside_s, sentinel.readings) == (0.5, 3)  # nothing is left for waiting
+    impatient, _ = gate([1.0, 2.0, 1.0, 1.0])
+    for _ in range(3):
+        impatient.pass_by()
+    assert impatient.set_aside_s == 0
+
+
 def test_a_long_wait_is_said_again(monkeypatch):
     monkeypatch.setattr(gates, "SILENT_S", 0.0)
     monkeypatch.setattr(gates, "AGAIN_S", 0.05)

@@ -14,6 +14,7 @@ import pytest
 
 from runner.config.schema import Limit, Timing
 from runner.measure.engine import MOST_CALLS
+from runner.measure.gate import Gate
 from runner.measure.host_clock import Block
 from runner.measure.visits import (
     BLOCKS,
@@ -95,6 +96,66 @@ def test_phases_of_the_machine_cancel():
     assert ratio.high < 0.85
     one_side = sorted(side[0] for side in times)
     assert one_side[-1] > 2.5 * one_side[0]  # which no interval of one side alone would survive
+
+
+class Phases:
+    """A sentinel that knows how slow the simulated machine is."""
+
+    calm_within, reading_s, latest = 1.15, 0.002, ()
+
+    def __init__(self, machine, slow):
+        self._machine, self._slow, self._last_s = machine, slow, -math.inf
+
+    @property
+    def rested_s(self):
+        return self._machine.seconds - self._last_s
+
+    def read(self):
+        self._machine.seconds += self.reading_s
+        self._last_s = self._machine.seconds
+        self.latest = (self._slow(self._last_s),)
+        return self.latest
+
+    def slowdown(self, reading):
+        return reading[0]
+
+
+@pytest.mark.parametrize(("patience_s", "least", "most"), [(10.0, 0.85, 1.1), (0.0, 0.2, 0.6)])
+def test_calm_visits_get_the_time_for_measuring_where_patience_pays_for_slow_ones(
+    patience_s, least, most, monkeypatch
+):
+    def slow(now):
+        return 2.0 if now % 0.6 < 0.3 else 1.0
+
+    machine = Machine(slow)
+
+    def sleep(seconds):
+        machine.seconds += seconds
+
+    told = SimpleNamespace(sleep=sleep, monotonic=lambda: machine.seconds)
+    monkeypatch.setattr("runner.measure.gate.time", told)
+    gate = Gate([(Phases(machine, slow), lambda: None)], patience_s)
+    sides = [machine.side("a", 1e-4), machine.side("b", 1e-4)]
+    visits = visit_in_turn(sides, TIMING, lambda seen: False, budget_s=2.0, seed=0, gate=gate)
+    calm_s = sum(turn.spent_s for v in visits.visits if v.calm for turn in v.turns)
+    assert least * 2.0 <= calm_s <= most * 2.0
+    assert machine.seconds <= 2.0 + gate.lost_s + 0.1
+    assert (gate.set_aside_s > 0) == (patience_s > 0)
+
+
+@pytest.mark.parametrize(
+    ("call_s", "calls", "cold_calls", "blocks"),
+    [
+        (1e-4, 5, 0, {6}),  # settled at once
+        (1e-4, 1, 0, {15}),  # as many as that took
+        (4e-4, 1, 0, {12}),  # but no more than 5 ms
+        (3e-3, 1, 0, {3}),  # more visits tell more than longer ones
+    ],
+)
+def test_a_turn_is_as_long_as_its_settling_was(call_s, calls, cold_calls, blocks):
+    machine = Machine(cold_calls=cold_calls)
+    visits = visited([machine.side(name, call_s, calls) for name in "ab"])
+    assert {len(turn.blocks) for visit in visits.visits for turn in visit.turns} == blocks
 
 
 def test_what_another_side_left_behind_is_not_timed():
