@@ -69,7 +69,9 @@ class Timing:
 
     # the half-width of the median's 95 % interval, relative to the median, at which sampling stops
     precision: float = 0.01
-    max_time_s: float = 1.0  # seconds after which sampling stops, however wide the interval is
+    # seconds after which sampling stops, however wide the interval is; those of slow moments are
+    # patience_s's, as far as that goes
+    max_time_s: float = 1.0
     min_samples: int = 30  # the fewest samples, unless the time is up
     max_samples: int = 10_000  # the most samples
     # seconds that a sample, a block of calls, is to take: long against the clock's resolution,
@@ -156,6 +158,8 @@ class Compare:
     # between which the visits to the sides are shared; None: two, or one where
     # ``timing.max_time_s`` is below 1 s, and several with ``job=ab``
     processes: int | None = None
+    # whether a run fails where something is slower than its baseline, as job=compare and job=ab do
+    gate: bool = False
     slower_than: float = 0.05  # the relative difference that gates call a failure
     more_instructions: float = 0.01  # the same of counted instructions
     unclear_exit: int = 4  # their exit code where too few cells could have shown such a difference

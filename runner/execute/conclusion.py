@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from runner.config.schema import Report
+from runner.config.schema import Compare, Report
 from runner.execute.progress import announced
 from runner.report.as_json import for_programs, run_as_json
 from runner.report.conclude import conclude, load_run
@@ -34,7 +34,7 @@ def concluded(
                 root,
                 report,
                 strict=config.strict,
-                unclear_exit=config.compare.unclear_exit,
+                settings=Compare.of(config),
                 measured=measured,
                 explicit=explicit,
                 quiet=quiet,

@@ -27,7 +27,7 @@ from runner.stats.intervals import median_interval, quantile, spread_of
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 LOST_AT_MOST = 0.02  # of a block's time, to waiting for a core or to another than its thread
-FEWEST_CALM = 10  # blocks, or half of all, or visits: a median of fewer says little
+FEWEST_CALM = 10  # blocks or places, or half of all, or visits: a median of fewer says little
 MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choose, not clean
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
@@ -193,7 +193,15 @@ def sample_warm(
         moments.append(gate.pass_by())
         block = next(source, None)
         if block is None:
-            return sampled("allocations")
+            moments.pop()
+            gate.pass_by(now=True)
+            told = _told_apart(blocks, moments, gate)
+            if any(_calm(told, _undisturbed(told))) or gate.lost_s >= gate.patience_s:
+                return Sampled(told, opening.calls, "allocations")
+            # a slow moment has begun meanwhile: on as many places more
+            last = blocks[-1].allocation or 0
+            source = _blocks(call, reallocate, clock, opening, first=last + 1)
+            continue
         fitted = opening.fitted(block.wall_s / opening.calls, timing, most_calls)
         if fitted is not opening:  # the blocks so far were too short
             opening, check_at = fitted, timing.min_samples
@@ -354,8 +362,13 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening) -> Iterator[Block]:
-    """Blocks without end on the call's own allocation, or some on each of several, it first."""
+def _blocks(
+    call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening, *, first: int = 0
+) -> Iterator[Block]:
+    """Blocks without end on the call's own allocation, or some on each of several, it first.
+
+    Allocations are numbered from ``first``.
+    """
     calls, untimed = opening.calls, opening.untimed
     while reallocate is None or opening.call_s > LONGEST_REALLOCATED_S:
         yield clock.time(call, calls, untimed)
@@ -366,7 +379,7 @@ def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening)
             for _ in range(WARM_BLOCKS):
                 clock.time(held[number], calls)
         for _ in range(BLOCKS_PER_ALLOCATION):
-            yield replace(clock.time(held[number], calls, untimed), allocation=number)
+            yield replace(clock.time(held[number], calls, untimed), allocation=first + number)
 
 
 def is_precise(blocks: list[Block], timing: Timing) -> bool:
@@ -454,9 +467,12 @@ def _undisturbed(blocks: list[Block]) -> list[bool]:
 def _calm(
     blocks: Sequence[Block], undisturbed: Sequence[bool], *, visited: bool = False
 ) -> list[bool]:
-    """Which undisturbed blocks are of calm moments; none where these, or their visits, are few."""
+    """Which undisturbed blocks are of calm moments; none where these, or their places, are few.
+
+    The blocks of a place in memory, or of a visit, are one observation.
+    """
     calm = [clean and block.calm for block, clean in zip(blocks, undisturbed, strict=True)]
-    places = [block.allocation if visited else n for n, block in enumerate(blocks)]
+    places = [n if block.allocation is None else block.allocation for n, block in enumerate(blocks)]
     count, of_all = (len(set(compress(places, which))) for which in (calm, undisturbed))
     fewest = min(FEWEST_CALM, of_all if visited else math.ceil(of_all / 2))
     return calm if count >= fewest else [False] * len(calm)

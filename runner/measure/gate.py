@@ -20,6 +20,7 @@ FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
 SILENT_S = 1.0  # of waiting, before it is said, and
 AGAIN_S = 10.0  # of further waiting, after which it is said again
+WORTH = 0.25  # calm seconds for each that is lost, below which patience is spent in vain
 
 
 Reading = list[tuple[float, ...]]  # of each sentinel: seconds of each of its kernels
@@ -38,24 +39,31 @@ class Gate:
     # of the devices, which are asked for more at the same moments
     watch: Sequence[Callable[[], None]] = ()
     waited_s: float = 0.0
-    set_aside_s: float = 0.0  # of measuring in slow moments, as far as patience went
+    calm_s: float = 0.0  # of measuring in calm moments
+    slow_s: float = 0.0  # of measuring in slow ones
     _readings: list[Reading] = field(default_factory=list)
     _after_calm: int = 0  # times that something ran after a calm reading
     # of these, after which the machine was slow, and recovered as soon as it waited, if it did
     _slowed: int = 0
     _next_told_s: float = SILENT_S  # of waiting, when it is said next
 
-    def pass_by(self) -> int:
-        """Wait where the machine is slow and patience is left; the number of the moment."""
+    def pass_by(self, *, now: bool = False) -> int:
+        """Wait where the machine is slow and patience is left; the number of the moment.
+
+        It is looked at ``now``, or as soon as that takes little of the time.
+        """
         if not self.sentinels:
             return 0
         if not self._readings:
             self._take_over()
-        if not self._readings or self._is_due:
+        if not self._readings or now or self._is_due:
             was_calm = bool(self._readings) and self._is_calm_now()
             begun_s = min(sentinel.rested_s for sentinel, _ in self.sentinels)
             self.look()
-            self._set_aside(begun_s)
+            if len(self._readings) > 1 and self.around(len(self._readings) - 2)["calm"]:
+                self.calm_s += begun_s
+            elif len(self._readings) > 1:
+                self.slow_s += begun_s
             self._after_calm += was_calm
             if not (self._is_calm_now() or self.is_own_doing):
                 polls = self._wait(at_least_once=was_calm)
@@ -73,10 +81,10 @@ class Gate:
             for watch in self.watch:
                 watch()
 
-    def _set_aside(self, seconds: float) -> None:
-        """Of so many seconds before the latest reading nothing counts if they were slow."""
-        if len(self._readings) > 1 and not self.around(len(self._readings) - 2)["calm"]:
-            self.set_aside_s += max(0.0, min(seconds, self.patience_s - self.lost_s))
+    @property
+    def set_aside_s(self) -> float:
+        """Seconds of measuring in slow moments, as far as patience goes."""
+        return max(0.0, min(self.slow_s, self.patience_s - self.waited_s))
 
     @property
     def lost_s(self) -> float:
@@ -84,9 +92,10 @@ class Gate:
         return self.waited_s + self.set_aside_s
 
     @property
-    def has_been_calm(self) -> bool:
-        """Whether it has been calm at any reading."""
-        return any(map(self._is_calm, self._readings))
+    def is_worth_while(self) -> bool:
+        """Whether it has been calm, and for more than a small part of the time."""
+        has_been_calm = any(map(self._is_calm, self._readings))
+        return has_been_calm and self.calm_s >= WORTH * (self.waited_s + self.slow_s)
 
     @property
     def _is_due(self) -> bool:

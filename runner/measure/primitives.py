@@ -32,12 +32,12 @@ def primitives_counted() -> Iterator[Counter[str]]:
     """
     counted: Counter[str] = Counter()
     is_wanted_elsewhere = any(name in os.environ for name in SWITCHES)
-    if os.name != "posix" or is_wanted_elsewhere or not mkldnn.is_available():
+    if os.name != "posix" or is_wanted_elsewhere or not mkldnn.is_available():  # type: ignore[no-untyped-call]
         yield counted
         return
     said = _file()
     try:
-        with _held_back(said), mkldnn.verbose(mkldnn.VERBOSE_ON):
+        with _held_back(said), mkldnn.verbose(mkldnn.VERBOSE_ON):  # type: ignore[no-untyped-call]
             yield counted
     finally:
         said.seek(0)

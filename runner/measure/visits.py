@@ -181,6 +181,9 @@ def _visit_cells(
     fewest = max(FEWEST_OF_PROCESS, -(-FEWEST_VISITS // processes))
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
+    # of what is timed elsewhere slow visits are paid too, but never by more than what counts takes
+    patience_s = sum(cell.timing.patience_s for cell in cells) / processes
+    gate = gate or Gate((), min(patience_s, budget_s))
     limits = {"budget_s": budget_s, "longest_s": longest_s}
     return visit_in_turn(sides, timing, is_enough, **limits, seed=seed, gate=gate, fewest=fewest)
 
@@ -279,6 +282,8 @@ class _Seen:
             around["machine_slowdown"] = max(filter(None, slowdowns), default=None)
             visit = Visit(turns, **around)
             self._told.append(visit)
+            if not (visit.calm or self._gate.sentinels):
+                self._gate.slow_s += sum(turn.spent_s for turn in turns)
             if visit.calm and visit.is_undisturbed(range(len(turns))):
                 self.calm.append(visit)
         self._latest = []

@@ -19,7 +19,7 @@ from runner.config.axes import AXES
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import beside, write_atomically
-from runner.report.conclude import Run, effective_report, exit_code, load_run
+from runner.report.conclude import SLOWER, Run, effective_report, exit_code, load_run
 from runner.report.environments import EnvironmentChange, environment_changes, mixed_in
 from runner.report.language import ENGLISH, FindingText, Words, first_of, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
@@ -32,7 +32,6 @@ from runner.rows.environment_file import every_environment
 from runner.rows.rows import BenchmarkRow, Row
 from runner.units import counted, digits
 
-SLOWER, UNCLEAR = 3, 4  # exit codes
 BEFORE = "a"  # the folder of the earlier of these sides, in that of the later one
 TAKEN_UP = ("language", "same_within")  # of the report's settings, what a run was made with
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences

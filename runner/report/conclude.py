@@ -9,11 +9,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from runner.analysis.baseline_gate import baseline_gate
 from runner.analysis.changes import ENOUGH
-from runner.analysis.comparison import is_disturbed
+from runner.analysis.comparison import Speedup, is_disturbed
 from runner.analysis.pairs import Pairs
+from runner.config.axes import label
 from runner.config.schema import Compare, Report, settings_of
-from runner.errors import ConfigError, tell
+from runner.errors import ConfigError, printable, tell
 from runner.garbage import uncollected
 from runner.report.export import export
 from runner.report.summary import show, shown_path
@@ -37,6 +39,10 @@ from runner.rows.rows import (
     PairVisit,
     Row,
 )
+from runner.units import counted
+
+SLOWER = 3  # the exit code of a gate
+MOST_NAMED = 10  # sides that are slower than their baseline
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def conclude(
     report: Report,
     *,
     strict: bool,
-    unclear_exit: int = Compare.unclear_exit,
+    settings: Compare | None = None,
     measured: bool = True,
     explicit: Collection[str] = (),
     quiet: bool = False,
@@ -65,13 +71,17 @@ def conclude(
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
-    ``strict`` counts findings such as ``timeout`` as failures, and ends with ``unclear_exit`` where
-    too many times were disturbed. Where nothing was ``measured`` just now, a report of nothing
+    ``strict`` counts findings such as ``timeout`` as failures, and ends with
+    ``compare.unclear_exit`` where too many times were disturbed; ``settings.gate`` asks whether a
+    side is slower than its baseline. Where nothing was ``measured`` just now, a report of nothing
     would replace a good one. The ``explicit`` keys of ``report``, which the user gave, count more
     than what the run was made with. ConfigError where the baseline is none of what was measured
     before. ``quiet``: only what was found is printed. ``before_printing`` is called once, before
     the first of what the run found is shown.
     """
+    settings = settings or Compare()
+    if settings.gate:
+        settings.check_gate(report)
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
     if not rows and not run.damaged:
@@ -95,7 +105,7 @@ def conclude(
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
-    show(
+    compared = show(
         root,
         rows,
         run.damaged,
@@ -110,7 +120,28 @@ def conclude(
     if run.damaged:
         return 1
     code = exit_code(rows, strict=strict)
-    return unclear_exit if strict and code == 0 and _tell_of_disturbed(rows) else code
+    if code == 0 and settings.gate:
+        code = _judged(compared, settings)
+    disturbed = strict and code == 0 and _tell_of_disturbed(rows)
+    return settings.unclear_exit if disturbed else code
+
+
+def _judged(compared: Sequence[Speedup], settings: Compare) -> int:
+    """Say which sides are slower than their baseline, or that it cannot be told; the exit code."""
+    found, allowed = baseline_gate(compared, settings.slower_than), f"{settings.slower_than:.4g}"
+    for one in found.slower[:MOST_NAMED]:
+        ends = f"{one.speedup:.3g}x, {one.low:.3g} to {one.high:.3g}"
+        what = f"slower than {one.axis}={one.baseline} by more than compare.slower_than={allowed}"
+        tell(printable(f"{label('benchmark', one)}: {what} ({ends})"))
+    if len(found.slower) > MOST_NAMED:
+        tell(f"and {len(found.slower) - MOST_NAMED} more, see speedup.csv")
+    if found.slower:
+        return SLOWER
+    if found.can_see:
+        return 0
+    seen = f"{found.could_show} of {counted(found.asked, 'comparison')} with a baseline"
+    tell(f"compare.gate=true: {seen} could have shown compare.slower_than={allowed}")
+    return settings.unclear_exit
 
 
 def _tell_of_disturbed(rows: Sequence[Row]) -> bool:

@@ -106,8 +106,8 @@ def show(
     rounds: Sequence[PairVisit] = (),
     quiet: bool = False,
     before_printing: Callable[[], object] = lambda: None,
-) -> None:
-    """Write the report's files into a run's folder and print its tables.
+) -> Sequence[Speedup]:
+    """Write the report's files into a run's folder and print its tables; the run's comparisons.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
     turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
@@ -154,6 +154,7 @@ def show(
     print(f"{counted(len(rows), 'row')} in {shown_path(root)}", flush=True)
     if damaged:
         tell("some files are damaged; what they held is missing above")
+    return analysis.speedups
 
 
 @contextmanager

@@ -88,8 +88,9 @@ class GridSweep:
 
         ConfigError where a cell, an exclusion rule or the folder is wrong; then nothing has run.
         """
-        if self._session.is_ab:
+        if self._session.is_ab or self._compare.gate:
             self._compare.check_gate(self._report)
+        if self._session.is_ab:
             settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
             runs = not self._config.dry_run
             self._sides = {

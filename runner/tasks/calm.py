@@ -16,8 +16,8 @@ from runner.tasks.task import Task, WorkerState
 
 SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
 SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
-# of waiting in a row that ended without a calm moment, or so many times what a cell may wait where
-# that is more: nothing waits any more
+# lost in a row that gave hardly a calm moment, or so many times what a cell may lose where that is
+# more: nothing waits any more
 FUTILE_S = 10.0
 FUTILE_WAITS = 1.5
 
@@ -44,13 +44,13 @@ def gate_for(tasks: Sequence[Task], shares: int = 1) -> Gate:
 def _patience_s(tasks: Sequence[Task], shares: int = 1) -> float:
     """What these cells may lose to slow moments: all cells together no longer than the rest took.
 
-    Where long waits came to nothing, none waits until a calm moment is seen again.
+    Where much was lost for nothing, none waits until calm moments are seen again.
     """
     state = tasks[0].state
     while state.gates:
         gate = state.gates.pop()
         state.lost_s += gate.lost_s
-        state.futile_s = 0.0 if gate.has_been_calm else state.futile_s + gate.lost_s
+        state.futile_s = 0.0 if gate.is_worth_while else state.futile_s + gate.lost_s
     asked_s = [task.cell.timing.patience_s for task in tasks]
     if state.futile_s >= max(FUTILE_S, FUTILE_WAITS * max(asked_s)):
         return 0.0

@@ -6,9 +6,9 @@ Fifteen pairs of unlike sides are compared by the command line in fresh processe
     python tests/benchmarks/ab.py --neighbour      as often again beside processes that are busy in
                                                    random phases
 
-For each pair: its ratios, how many of its runs have one, the largest over the smallest, its verdicts
-and the intervals' half width. Then of all pairs how far the ratios lie apart (of those with two or
-more), and how many intervals hold the ratio of all runs pooled (their median).
+For each pair: its ratios, how many of its runs have one, the largest over the smallest, its
+verdicts and the intervals' half width. Then of all pairs how far the ratios lie apart (of those
+with two or more), and how many intervals hold the ratio of all runs pooled (their median).
 """
 
 from __future__ import annotations

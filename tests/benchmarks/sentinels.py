@@ -64,12 +64,12 @@ def _print_shares(options: argparse.Namespace) -> None:
         begun = time.monotonic()
         run_program(Path(folder), ["-m", *axes, *settings], codes=(0, 1))
         seconds = time.monotonic() - begun
-        sampling_s, reading_s, waiting_s, set_aside_s = spent_in(told)
+        sampling_s, reading_s, waiting_s, slow_s = spent_in(told)
     print(
         f"{seconds:.0f} s in all, {sampling_s:.1f} s of sampling; readings take "
         f"{reading_s / (sampling_s - waiting_s):.1%} of what is not waited; waiting "
         f"{waiting_s / sampling_s:.1%} of the sampling and {waiting_s / seconds:.1%} of all; "
-        f"samples of slow moments {set_aside_s / sampling_s:.1%} and {set_aside_s / seconds:.1%}"
+        f"samples of slow moments {slow_s / sampling_s:.1%} and {slow_s / seconds:.1%}"
     )
 
 

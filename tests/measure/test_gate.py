@@ -77,12 +77,16 @@ def test_measuring_in_slow_moments_is_paid_by_patience_as_waiting_is(monkeypatch
     passed, _ = gate([1.0] + [2.0, 1.0] * 3 + [1.0] * 3, patience_s=2.5)  # a second between them
     for _ in range(7):
         passed.pass_by()
+    assert (passed.slow_s, passed.calm_s) == (3.0, 3.0)
     # of three, no more than there is
     assert 2.5 - passed.waited_s <= passed.set_aside_s <= 2.5 <= passed.lost_s + 1e-9
     spent, sentinel = gate([1.0] + [2.0] * 1000, patience_s=0.5)
     spent.pass_by()
     spent.pass_by()
-    assert (spent.set_aside_s, sentinel.readings) == (0.5, 3)  # nothing is left for waiting
+    assert sentinel.readings == 3  # of which the last is a look whether a rest helps
+    assert spent.lost_s == pytest.approx(0.5, abs=0.1)
+    spent.pass_by()
+    assert sentinel.readings == 4  # nothing is left for waiting
     impatient, _ = gate([1.0, 2.0, 1.0, 1.0])
     for _ in range(3):
         impatient.pass_by()
@@ -211,6 +215,34 @@ def test_without_enough_calm_moments_all_blocks_count_and_the_row_says_so():
     assert all(sample.used for sample in measured.samples)
 
 
+@pytest.mark.parametrize(
+    ("patience_s", "places", "flags"), [(5.0, 32, ()), (0.0, 16, ("slow_machine",))]
+)
+def test_a_short_call_whose_places_are_all_of_a_slow_moment_is_timed_on_more_of_them(
+    patience_s, places, flags
+):
+    """All of them take a tenth of a second, in which the machine is not looked at."""
+    passed, sentinel = gate([2.0] + [1.0] * 10, patience_s=patience_s)
+    sentinel.reading_s, sentinel.rested_s, sentinel.latest = 1.0, 0.0, (1.0,)
+
+    def call():
+        pass
+
+    sampled = sample_warm(
+        Opening(1e-4, 1e-4, 1),
+        call,
+        SlowThenCalm(128 + 15 * 2),  # new places have two blocks that do not count
+        replace(QUICK, max_time_s=60.0, precision=1e-9, min_samples=1000, max_samples=10_000),
+        reallocate=lambda: call,
+        gate=passed,
+    )
+    assert sampled.stop == "allocations"
+    assert {block.allocation for block in sampled.blocks} == set(range(places))
+    measured = measurement(sampled, 1e-4, 0.1)
+    assert measured.flags == flags
+    assert measured.median_s == pytest.approx(3e-4 if flags else 1e-4)
+
+
 def test_visits_of_slow_moments_count_for_no_look():
     asked = []
 
@@ -322,6 +354,17 @@ def test_a_row_of_visits_needs_as_many_calm_ones_as_its_ratio():
     assert not measurement(Sampled(blocks[:27], 1, "time"), 1e-4, 0.1, visited=True).flags
 
 
+def test_calm_blocks_in_a_few_places_are_too_few_however_many_they_are():
+    """Their median would have no interval, and nothing would say so."""
+    blocks = [Block(1e-4, allocation=n // 8, calm=n // 8 < 7) for n in range(128)]
+    few = measurement(Sampled(blocks, 1, "allocations"), 1e-4, 0.1)
+    assert few.flags == ("slow_machine",) and few.interval is not None
+    enough = [replace(block, calm=block.calm or block.allocation == 7) for block in blocks]
+    found = measurement(Sampled(enough, 1, "allocations"), 1e-4, 0.1)
+    assert not found.flags and found.interval is not None
+    assert sum(sample.used for sample in found.samples) == 64
+
+
 def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert machine_best.known_best("cpu x", 1) is None
@@ -356,16 +399,18 @@ def test_short_runs_that_all_were_slower_are_believed_together(tmp_path, monkeyp
     assert machine_best.known_best("cpu x", 1) == BEST
 
 
-def test_where_long_waits_came_to_nothing_no_cell_waits_until_it_is_calm_again():
+@pytest.mark.parametrize("lost", ["waited_s", "slow_s"])
+def test_where_much_was_lost_for_nothing_no_cell_waits_until_it_is_calm_again(lost):
     patient = cell(size=8, timing=replace(QUICK, patience_s=3.0))
     task = SimpleNamespace(cell=patient, state=WorkerState(began_s=time.monotonic() - 1000))
     patience_s = task.cell.timing.patience_s
     assert calm._patience_s([task]) == patience_s > 0
 
-    def ended(slowdown, waited_s):
-        passed, _ = gate([slowdown])
+    def ended(slowdown, lost_s, calm_s=0.0):
+        passed, _ = gate([slowdown], patience_s=60.0)
         passed.look()
-        passed.waited_s = waited_s
+        setattr(passed, lost, lost_s)
+        passed.calm_s = calm_s
         task.state.gates.append(passed)
         return calm._patience_s([task])
 
@@ -373,6 +418,9 @@ def test_where_long_waits_came_to_nothing_no_cell_waits_until_it_is_calm_again()
     assert ended(2.0, calm.FUTILE_S / 2) == 0.0
     assert ended(2.0, 0.0) == 0.0
     assert ended(1.0, 0.0) == patience_s
+    # a calm moment now and then is not worth so much
+    assert ended(1.0, calm.FUTILE_S, calm_s=1.0) == 0.0
+    assert ended(1.0, 2.0, calm_s=1.0) == patience_s
 
 
 @pytest.mark.parametrize("text", ["", "host\nx\n", "\0", "host,device_name\n" + "x" * 1000])

@@ -2,7 +2,7 @@
 
 The module adds no device. Each process leaves a file in the folder that ``WATCHED_GATE``
 names: the seconds that it sampled, and of these those that went to reading the sentinels, to
-waiting (readings meanwhile included), and to sampling in slow moments, as far as patience went.
+waiting (readings meanwhile included), and to sampling in slow moments.
 """
 
 import os
@@ -22,7 +22,7 @@ class _Spent:
         self._gate: Gate | None = None  # the latest
         self._is_within = False  # whether one of its methods has called another
         self._end_s = 0.0
-        self._sampling_s = self._reading_s = self._waiting_s = self._set_aside_s = 0.0
+        self._sampling_s = self._reading_s = self._waiting_s = self._slow_s = 0.0
 
     def watched(self, method: Callable[[Gate], Result]) -> Callable[[Gate], Result]:
         """The method, whose seconds are counted."""
@@ -31,12 +31,12 @@ class _Spent:
             if self._is_within:
                 return method(gate)
             self._is_within = True
-            begun_s, waited_s, set_aside_s = time.perf_counter(), gate.waited_s, gate.set_aside_s
+            begun_s, waited_s, slow_s = time.perf_counter(), gate.waited_s, gate.slow_s
             try:
                 return method(gate)
             finally:
                 self._is_within = False
-                self._set_aside_s += gate.set_aside_s - set_aside_s
+                self._slow_s += gate.slow_s - slow_s
                 self._count(gate, begun_s, gate.waited_s - waited_s)
 
         return run
@@ -47,7 +47,7 @@ class _Spent:
         self._gate, self._end_s = gate, end_s
         self._waiting_s += waited_s
         self._reading_s += end_s - begun_s - waited_s
-        seconds = self._sampling_s, self._reading_s, self._waiting_s, self._set_aside_s
+        seconds = self._sampling_s, self._reading_s, self._waiting_s, self._slow_s
         os.pwrite(self._file, " ".join(f"{s:15.6f}" for s in seconds).encode(), 0)
 
 
