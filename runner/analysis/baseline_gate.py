@@ -1,42 +1,41 @@
-"""Whether a side of a run's comparison is slower than its baseline, by more than is allowed."""
+"""Whether sides of a run's comparison are slower than their baseline, by more than is allowed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from runner.analysis.changes import ENOUGH, GATE_ERROR
+from runner.analysis.changes import Changes, changes
 from runner.analysis.comparison import Speedup
-from runner.stats.holm import holding_together
-from runner.stats.log_estimate import LogEstimate
+from runner.analysis.pairs import Pairs
+from runner.config.schema import Compare
+from runner.rows.rows import BenchmarkRow, PairVisit, grouped
 
 
-@dataclass(frozen=True)
-class BaselineGate:
-    """What a run's comparisons say to a gate."""
+def against_baseline(
+    compared: Sequence[Speedup],
+    rows: Iterable[BenchmarkRow],
+    visits: Iterable[PairVisit],
+    margin: float,
+    settings: Compare,
+) -> Changes:
+    """The comparisons as changes from the baseline to the other side, by the rules of ``job=ab``.
 
-    slower: Sequence[Speedup]  # surely slower than their baseline by more than allowed
-    could_show: int  # comparisons that could have shown such a difference
-    asked: int  # of so many whose two sides have a time
-
-    @property
-    def can_see(self) -> bool:
-        """Whether enough of them could, and there are any."""
-        return 0 < ENOUGH * self.asked <= self.could_show
-
-
-def baseline_gate(compared: Sequence[Speedup], slower_than: float) -> BaselineGate:
-    """Judge comparisons by a gate that allows a relative difference of ``slower_than``.
-
-    The chance that any of them is wrongly called slower is 1 %.
+    What was not measured in turn has no verdict there, so that it could show nothing.
     """
-    asked = [one for one in compared if one.baseline_s is not None and one.other_s is not None]
-    could_show = sum((one.smallest_difference or math.inf) <= slower_than for one in asked)
-    p_values = {
-        position: LogEstimate.of_interval(one.speedup, one.low, one.high).p_slower(slower_than)
-        for position, one in enumerate(asked)
-        if one.speedup is not None and one.low is not None and one.high is not None
-    }
-    found = holding_together(p_values, GATE_ERROR, len(p_values))
-    return BaselineGate([asked[position] for position in sorted(found)], could_show, len(asked))
+    rows_of = grouped(rows, lambda row: row.cell)
+    before: list[BenchmarkRow] = []
+    after: list[BenchmarkRow] = []
+    baseline_of: dict[str, str] = {}
+    for one in compared:
+        if one.baseline_cell is not None:
+            baseline_of[one.other_cell] = one.baseline_cell
+            after += rows_of[one.other_cell]
+            before += [replace(row, cell=one.other_cell) for row in rows_of[one.baseline_cell]]
+    as_one_cell = [
+        replace(visit, baseline_cell=visit.other_cell)
+        for visit in visits
+        if baseline_of.get(visit.other_cell) == visit.baseline_cell
+    ]
+    allowed = {"slower_than": settings.slower_than, "more_instructions": float("inf")}
+    return changes([before], [after], margin=margin, pairs=Pairs(as_one_cell), **allowed)

@@ -41,7 +41,6 @@ from runner.rows.flags import has_failed_check
 from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, STATUSES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.holm import holding_together
 from runner.stats.log_estimate import REACH, LogEstimate
 from runner.stats.sequential import PairedRatio, smallest_difference, verdict_of
 
@@ -390,7 +389,10 @@ def _is_never_timed(before: Sequence[BenchmarkRow], after: Sequence[BenchmarkRow
 def _gated(
     cells: Sequence[Change], operations: Sequence[OperationChange], slower_than: float
 ) -> Changes:
-    """With those marked that are surely slower than allowed, all claims together at 1 %."""
+    """With those marked that are surely slower than allowed, all claims together at 1 %.
+
+    Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
     estimates = [change.estimate for change in cells]
     estimates += [change.estimate for change in operations]
     p_values = {
@@ -398,9 +400,14 @@ def _gated(
         for position, estimate in enumerate(estimates)
         if estimate is not None
     }
+    is_slower = [False] * len(estimates)
     count = hypotheses(change for change in cells if change.estimate)
-    slower = holding_together(p_values, GATE_ERROR, count)
-    flags = (position in slower for position in range(len(estimates)))
+    ranked = sorted(p_values, key=p_values.__getitem__)
+    for rank, position in enumerate(ranked):
+        if p_values[position] > GATE_ERROR / (count - rank):
+            break
+        is_slower[position] = True
+    flags = iter(is_slower)
     return Changes(
         [replace(change, is_slower=next(flags)) for change in cells],
         [replace(change, is_slower=next(flags)) for change in operations],

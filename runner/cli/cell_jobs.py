@@ -62,6 +62,8 @@ class CellJobs:
                 yield
             return
         refuse_run(config)
+        if config.compare.gate:
+            Compare.of(config).check_gate(Report.of(config))
         if config.dry_run:
             raise ConfigError("dry_run=true: this lists no cells; say so on the command line alone")
         if excluded([cell], config.exclude, set()):

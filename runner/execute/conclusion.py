@@ -21,12 +21,14 @@ def concluded(
     quiet: bool,
     measured: bool = True,
     explicit: Collection[str] = (),
-    judge: Callable[[int], int] = int,
+    judge: Callable[[int], int] | None = None,
 ) -> int:
     """The exit code of a run once it is shown: what ``judge`` makes of that of its rows.
 
-    The others are for :func:`runner.report.conclude.conclude`.
+    That decides in the place of ``compare.gate``. The others are for
+    :func:`runner.report.conclude.conclude`.
     """
+    settings = Compare.of(config)
     at_work = announced("putting the report together", quiet=quiet)
     with for_programs(config.output) as is_json:
         with at_work as stop:
@@ -34,13 +36,14 @@ def concluded(
                 root,
                 report,
                 strict=config.strict,
-                settings=Compare.of(config),
+                unclear_exit=settings.unclear_exit,
+                gate=settings if settings.gate and judge is None else None,
                 measured=measured,
                 explicit=explicit,
                 quiet=quiet,
                 before_printing=stop,
             )
-        code = judge(code)
+        code = judge(code) if judge else code
     if is_json:
         print(run_as_json(root, code, load_run(root)))
     return code

@@ -56,7 +56,8 @@ class Session:
         from runner.execute.conclusion import concluded
 
         self.cells.warn_of_edits()
-        judge = partial(self.cells.judged, report=report, quiet=self.quiet)
+        judged = partial(self.cells.judged, report=report, quiet=self.quiet)
+        judge = judged if self.is_ab else None
         self.exit_code = concluded(root, report, config, quiet=self.quiet, judge=judge)
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from runner.stats.intervals import median_interval, quantile, spread_of
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 LOST_AT_MOST = 0.02  # of a block's time, to waiting for a core or to another than its thread
+FEWEST_OF_INTERVAL = 6  # times, of which a median has an interval
 FEWEST_CALM = 10  # blocks or places, or half of all, or visits: a median of fewer says little
 MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choose, not clean
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
@@ -191,16 +192,15 @@ def sample_warm(
 
     while True:
         moments.append(gate.pass_by())
-        block = next(source, None)
-        if block is None:
+        block = next(source)
+        if block is None:  # each allocation has its blocks
             moments.pop()
-            gate.pass_by(now=True)
+            gate.look()
             told = _told_apart(blocks, moments, gate)
-            if any(_calm(told, _undisturbed(told))) or gate.lost_s >= gate.patience_s:
+            clean = _undisturbed(told)
+            if not any(clean) or any(_calm(told, clean)) or gate.lost_s >= gate.patience_s:
                 return Sampled(told, opening.calls, "allocations")
-            # a slow moment has begun meanwhile: on as many places more
-            last = blocks[-1].allocation or 0
-            source = _blocks(call, reallocate, clock, opening, first=last + 1)
+            gate.pass_by(now=True)  # and once more on the same, for it was slow meanwhile
             continue
         fitted = opening.fitted(block.wall_s / opening.calls, timing, most_calls)
         if fitted is not opening:  # the blocks so far were too short
@@ -363,23 +363,27 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
 
 
 def _blocks(
-    call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening, *, first: int = 0
-) -> Iterator[Block]:
+    call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening
+) -> Iterator[Block | None]:
     """Blocks without end on the call's own allocation, or some on each of several, it first.
 
-    Allocations are numbered from ``first``.
+    None where each of these has had its blocks; then come further ones on the same.
     """
     calls, untimed = opening.calls, opening.untimed
     while reallocate is None or opening.call_s > LONGEST_REALLOCATED_S:
         yield clock.time(call, calls, untimed)
     held = [call]  # memory that is freed would be the next allocation again
-    for number in range(MOST_ALLOCATIONS):
-        if number:
-            held.append(reallocate())
-            for _ in range(WARM_BLOCKS):
+    is_warm = True
+    while True:
+        for number in range(MOST_ALLOCATIONS):
+            if number == len(held):
+                held.append(reallocate())
+            for _ in range(0 if is_warm else WARM_BLOCKS):
                 clock.time(held[number], calls)
-        for _ in range(BLOCKS_PER_ALLOCATION):
-            yield replace(clock.time(held[number], calls, untimed), allocation=first + number)
+            is_warm = False
+            for _ in range(BLOCKS_PER_ALLOCATION):
+                yield replace(clock.time(held[number], calls, untimed), allocation=number)
+        yield None
 
 
 def is_precise(blocks: list[Block], timing: Timing) -> bool:
@@ -474,7 +478,8 @@ def _calm(
     calm = [clean and block.calm for block, clean in zip(blocks, undisturbed, strict=True)]
     places = [n if block.allocation is None else block.allocation for n, block in enumerate(blocks)]
     count, of_all = (len(set(compress(places, which))) for which in (calm, undisturbed))
-    fewest = min(FEWEST_CALM, of_all if visited else math.ceil(of_all / 2))
+    half = max(math.ceil(of_all / 2), min(of_all, FEWEST_OF_INTERVAL))
+    fewest = min(FEWEST_CALM, of_all if visited else half)
     return calm if count >= fewest else [False] * len(calm)
 
 

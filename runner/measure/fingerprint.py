@@ -47,9 +47,12 @@ def fingerprint_of(call: Thunk, *, on_host: bool) -> dict[str, Any]:
     try:
         with primitives as ran, asked:
             call()
-        listed = (*asked.calls.items(), *ran.items())
-        named = json.dumps(dict(listed[:MOST_NAMED]))
+        named = json.dumps(dict([*_first(asked.calls), *_first(ran)]))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"aten_calls: not known: {error}")
     faults = touched(call).faults if on_host and is_counted() else None
     return {"aten_calls": named, "page_faults": faults}
+
+
+def _first(counts: Counter[str]) -> list[tuple[str, int]]:
+    return list(counts.items())[:MOST_NAMED]

@@ -58,12 +58,7 @@ class Gate:
             self._take_over()
         if not self._readings or now or self._is_due:
             was_calm = bool(self._readings) and self._is_calm_now()
-            begun_s = min(sentinel.rested_s for sentinel, _ in self.sentinels)
             self.look()
-            if len(self._readings) > 1 and self.around(len(self._readings) - 2)["calm"]:
-                self.calm_s += begun_s
-            elif len(self._readings) > 1:
-                self.slow_s += begun_s
             self._after_calm += was_calm
             if not (self._is_calm_now() or self.is_own_doing):
                 polls = self._wait(at_least_once=was_calm)
@@ -118,7 +113,15 @@ class Gate:
         return self._slowed >= max(FEWEST_SLOWED, MOSTLY * self._after_calm)
 
     def look(self) -> None:
-        """Read all sentinels."""
+        """Read all sentinels, and count the seconds since they were read before."""
+        seconds = min((sentinel.rested_s for sentinel, _ in self.sentinels), default=0.0)
+        self._read()
+        if len(self._readings) > 1 and self.around(len(self._readings) - 2)["calm"]:
+            self.calm_s += seconds
+        elif len(self._readings) > 1:
+            self.slow_s += seconds
+
+    def _read(self) -> None:
         reading = []
         for sentinel, enter in self.sentinels:
             enter()
@@ -158,7 +161,7 @@ class Gate:
             if self.lost_s >= self.patience_s and not (at_least_once and polls == 0):
                 break
             time.sleep(POLL_S)
-            self.look()
+            self._read()
             polls += 1
             self.waited_s = waited_before_s + time.monotonic() - begun
             if self.waited_s >= self._next_told_s and not self._is_calm_now():

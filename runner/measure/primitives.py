@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from io import FileIO
 
 from torch.backends import mkldnn
 
 SWITCHES = ("ONEDNN_VERBOSE", "DNNL_VERBOSE")  # of who wants to read those lines
-SAYS = (b"onednn_verbose,", b"dnnl_verbose,")
+SAID = re.compile(rb"(?:onednn|dnnl)_verbose,[^\n]*\n?")
 STDOUT = 1
+CANNOT = (OSError, ValueError, AttributeError, AssertionError, RuntimeError)  # hold it back
 
 
 @contextmanager
@@ -31,28 +33,49 @@ def primitives_counted() -> Iterator[Counter[str]]:
     None are seen where oneDNN is not there, its output cannot be held back, or somebody reads it.
     """
     counted: Counter[str] = Counter()
-    is_wanted_elsewhere = any(name in os.environ for name in SWITCHES)
-    if os.name != "posix" or is_wanted_elsewhere or not mkldnn.is_available():  # type: ignore[no-untyped-call]
-        yield counted
-        return
-    said = _file()
+    held = ExitStack()
+    file = _listen(held)
     try:
-        with _held_back(said), mkldnn.verbose(mkldnn.VERBOSE_ON):  # type: ignore[no-untyped-call]
-            yield counted
+        yield counted
     finally:
-        said.seek(0)
-        for line in said.readall().splitlines(keepends=True):
-            if line.startswith(SAYS):
-                counted.update(_primitive(line.decode(errors="replace")))
-            else:
-                os.write(STDOUT, line)
-        said.seek(0)
-        said.truncate()
+        held.close()
+        text = _taken_from(file) if file else b""
+        for line in SAID.findall(text):
+            counted.update(_primitive(line.decode(errors="replace")))
+        if others := SAID.sub(b"", text):
+            with suppress(OSError):
+                os.write(STDOUT, others)
+
+
+def _taken_from(file: FileIO) -> bytes:
+    """What a file holds, and no longer does."""
+    file.seek(0)
+    text = file.readall()
+    file.seek(0)
+    file.truncate()
+    return text
+
+
+def _listen(held: ExitStack) -> FileIO | None:
+    """The file that has what oneDNN says until ``held`` ends; None where nothing can be heard."""
+    is_there = os.name == "posix" and mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not is_there or any(name in os.environ for name in SWITCHES):
+        return None
+    try:
+        with ExitStack() as trying:
+            file = _file(os.getpid())
+            trying.enter_context(_held_back(file))
+            verbose = mkldnn.verbose(mkldnn.VERBOSE_ON)  # type: ignore[no-untyped-call]
+            trying.enter_context(verbose)
+            held.enter_context(trying.pop_all())
+    except CANNOT:
+        return None
+    return file
 
 
 @cache
-def _file() -> FileIO:
-    """One for all calls: each would cost a tenth of a millisecond."""
+def _file(process: int) -> FileIO:
+    """One for all calls of a process: each would cost a tenth of a millisecond."""
     return tempfile.TemporaryFile(buffering=0)
 
 
@@ -72,7 +95,8 @@ def _held_back(file: FileIO) -> Iterator[None]:
 
 def _flush() -> None:
     """What Python and the C library (by which oneDNN prints) keep back is written."""
-    sys.stdout.flush()
+    with suppress(OSError, ValueError, AttributeError):  # a function may have closed it
+        sys.stdout.flush()
     _c_library().fflush(None)
 
 

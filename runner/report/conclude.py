@@ -9,11 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from runner.analysis.baseline_gate import baseline_gate
-from runner.analysis.changes import ENOUGH
-from runner.analysis.comparison import Speedup, is_disturbed
+from runner.analysis.baseline_gate import against_baseline
+from runner.analysis.changes import ENOUGH, Changes, summary_of
+from runner.analysis.comparison import is_disturbed
 from runner.analysis.pairs import Pairs
-from runner.config.axes import label
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import ConfigError, printable, tell
 from runner.garbage import uncollected
@@ -63,7 +62,8 @@ def conclude(
     report: Report,
     *,
     strict: bool,
-    settings: Compare | None = None,
+    unclear_exit: int = Compare.unclear_exit,
+    gate: Compare | None = None,
     measured: bool = True,
     explicit: Collection[str] = (),
     quiet: bool = False,
@@ -71,22 +71,19 @@ def conclude(
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
-    ``strict`` counts findings such as ``timeout`` as failures, and ends with
-    ``compare.unclear_exit`` where too many times were disturbed; ``settings.gate`` asks whether a
-    side is slower than its baseline. Where nothing was ``measured`` just now, a report of nothing
+    ``strict`` counts findings such as ``timeout`` as failures, and ends with ``unclear_exit`` where
+    too many times were disturbed. ``gate`` asks by these settings whether a side is slower than its
+    baseline. Where nothing was ``measured`` just now, a report of nothing
     would replace a good one. The ``explicit`` keys of ``report``, which the user gave, count more
     than what the run was made with. ConfigError where the baseline is none of what was measured
     before. ``quiet``: only what was found is printed. ``before_printing`` is called once, before
     the first of what the run found is shown.
     """
-    settings = settings or Compare()
-    if settings.gate:
-        settings.check_gate(report)
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
     if not rows and not run.damaged:
         tell(f"no cell has ended in {root}")
-        return 0
+        return gate.unclear_exit if gate else 0
     if not rows:
         last = f"nothing in {root} can be read; what is there is left as it is"
         tell(*run.damaged, last)
@@ -96,6 +93,8 @@ def conclude(
         values = map(attrgetter(report.axis), run.rows_of_job["benchmark"])
         report.check_baseline(map(str, values), "row", "the rows'")
     report = effective_report(report, run.environment.get("report") or {}, explicit)
+    if gate and not measured:
+        gate.check_gate(report)
 
     # a table is replaced only where the cells' own files can make it again, and all of it
     for job, rows_of_job in run.rows_of_job.items():
@@ -120,28 +119,38 @@ def conclude(
     if run.damaged:
         return 1
     code = exit_code(rows, strict=strict)
-    if code == 0 and settings.gate:
-        code = _judged(compared, settings)
-    disturbed = strict and code == 0 and _tell_of_disturbed(rows)
-    return settings.unclear_exit if disturbed else code
+    if code == 0 and gate:
+        benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
+        found = against_baseline(compared, benchmarks, run.pairs, report.same_within, gate)
+        code = _judged(found, gate)
+    return unclear_exit if strict and code == 0 and _tell_of_disturbed(rows) else code
 
 
-def _judged(compared: Sequence[Speedup], settings: Compare) -> int:
-    """Say which sides are slower than their baseline, or that it cannot be told; the exit code."""
-    found, allowed = baseline_gate(compared, settings.slower_than), f"{settings.slower_than:.4g}"
-    for one in found.slower[:MOST_NAMED]:
-        ends = f"{one.speedup:.3g}x, {one.low:.3g} to {one.high:.3g}"
-        what = f"slower than {one.axis}={one.baseline} by more than compare.slower_than={allowed}"
-        tell(printable(f"{label('benchmark', one)}: {what} ({ends})"))
-    if len(found.slower) > MOST_NAMED:
-        tell(f"and {len(found.slower) - MOST_NAMED} more, see speedup.csv")
-    if found.slower:
+def _judged(found: Changes, gate: Compare) -> int:
+    """Say what is slower than its baseline, or that too little could be told; the exit code."""
+    allowed = f"compare.slower_than={gate.slower_than:.4g}"
+    judged = [(one.label, one.speedup) for one in found.cells if one.is_slower]
+    judged += [(one.label, one.speedup) for one in found.operations if one.is_slower]
+    slower = [
+        f"{label}: slower than its baseline by more than {allowed} ({speedup:.3g}x)"
+        for label, speedup in judged
+    ]
+    failed = [
+        f"{one.label}: worse than its baseline: {one.lost or one.changed}"
+        for one in found.cells
+        if one.became_wrong or one.lost
+    ]
+    lines = [*slower, *failed]
+    further = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
+    tell(*map(printable, lines[:MOST_NAMED]), *further)
+    if lines:
         return SLOWER
-    if found.can_see:
+    share = summary_of(found, [gate.slower_than], gate.slower_than).could_show[gate.slower_than]
+    if share >= ENOUGH:
         return 0
-    seen = f"{found.could_show} of {counted(found.asked, 'comparison')} with a baseline"
-    tell(f"compare.gate=true: {seen} could have shown compare.slower_than={allowed}")
-    return settings.unclear_exit
+    of_all = f"of {counted(len(found.cells), 'comparison')} with a baseline"
+    tell(f"compare.gate=true: {100 * share:.0f} % {of_all} could have shown {allowed}")
+    return gate.unclear_exit
 
 
 def _tell_of_disturbed(rows: Sequence[Row]) -> bool:

@@ -107,7 +107,7 @@ def show(
     quiet: bool = False,
     before_printing: Callable[[], object] = lambda: None,
 ) -> Sequence[Speedup]:
-    """Write the report's files into a run's folder and print its tables; the run's comparisons.
+    """Write the report's files into a run's folder and print its tables; the comparisons asked for.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
     turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
@@ -154,7 +154,7 @@ def show(
     print(f"{counted(len(rows), 'row')} in {shown_path(root)}", flush=True)
     if damaged:
         tell("some files are damaged; what they held is missing above")
-    return analysis.speedups
+    return analysis.asked
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
 from runner.config.hydra_internals import combinations, sweeper_of
-from runner.config.schema import Report
+from runner.config.schema import Compare, Report
 from runner.errors import CellFailed, ConfigError
 from runner.execute.session import Session
 from runner.report.as_json import cells_as_json, for_programs
@@ -69,6 +69,8 @@ class StockSweep:
         refuse_chdir(self._config.hydra)
         refuse_parallel(self._config.hydra)
         refuse_run(self._config)
+        if self._config.compare.gate:
+            Compare.of(self._config).check_gate(Report.of(self._config))
         given = {key: self._config[key] for key in ("resume", "zip", "cells", "workload")}
         given["cluster"] = self._config.cluster.name
         for key, value in given.items():

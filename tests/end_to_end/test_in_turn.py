@@ -313,9 +313,9 @@ def test_a_gate_ends_a_run_in_which_a_side_is_slower_than_its_baseline(
     """A large product is slower than a sum of the same size by more than any disturbance."""
     out = tmp_path / "out"
     ops = ("-m", "op=add,matmul", "size=512", "threads=1", "report.baseline={op: add}")
-    done = runner(*ops, *QUICK, "compare.gate=true", f"hydra.sweep.dir={out}", code=3)
-    said = "slower than op=add by more than compare.slower_than=0.05 ("
-    said = f"matmul 512x512 float32 cpu threads=1: {said}"
+    longer = ("timing=quick", "compare.gate=true", f"hydra.sweep.dir={out}")
+    done = runner(*ops, *longer, code=3)
+    said = "matmul 512x512 float32 cpu threads=1: slower than its baseline by more than compare."
     assert said in done.stderr
 
     # the report of the same files says so too, where it is asked
@@ -329,5 +329,8 @@ def test_a_gate_ends_a_run_in_which_a_side_is_slower_than_its_baseline(
 def test_a_gate_that_sees_nothing_does_not_pass(runner: Runner, tmp_path: Path) -> None:
     alone = ("op=add", "size=8", *QUICK, "compare.gate=true", "report.baseline=null")
     done = runner(*alone, f"hydra.run.dir={tmp_path / 'out'}", code=4)
-    assert "compare.gate=true: 0 of 0 comparisons with a baseline could have shown" in done.stderr
+    assert "compare.gate=true: 0 % of 0 comparisons with a baseline could have" in done.stderr
     runner(*alone, "compare.unclear_exit=125", f"hydra.run.dir={tmp_path / 'b'}", code=125)
+    refused = runner(*alone, "compare.slower_than=5", f"hydra.run.dir={tmp_path / 'c'}", code=2)
+    assert "compare.slower_than=5 is 500 %; 0.05 is 5 %" in refused.stderr
+    assert not (tmp_path / "c").exists()  # before any time is spent

@@ -54,11 +54,14 @@ def test_a_row_says_what_both_of_its_passes_ask_for() -> None:
 
 
 CONVOLVES = """
-import json, sys, torch
+import os, sys, torch
 from runner.measure.fingerprint import fingerprint_of
 x, w = torch.ones(32, 16, 32, 32), torch.ones(16, 16, 3, 3)
 def call():
-    print("from the function")
+    if "CLOSES" in os.environ:
+        sys.stdout.close()
+    else:
+        print("from the function")
     torch.conv2d(x, w)
 fingerprint_of(call, on_host=True)
 print(fingerprint_of(call, on_host=True)["aten_calls"], file=sys.stderr)
@@ -89,6 +92,10 @@ def test_the_primitive_that_onednn_chose_is_counted_and_prints_stay_where_they_w
     oldest, _ = said(ONEDNN_MAX_CPU_ISA="SSE41")
     assert primitive not in oldest
     assert any(name.startswith("onednn convolution ") for name in oldest)
+
+    # what a function does to the stream is its own affair
+    closing, _ = said(CLOSES="1")
+    assert closing[primitive] == 1
 
     # who asked for those lines gets them
     here, printed = said(ONEDNN_VERBOSE="1")

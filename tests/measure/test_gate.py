@@ -93,6 +93,34 @@ def test_measuring_in_slow_moments_is_paid_by_patience_as_waiting_is(monkeypatch
     assert impatient.set_aside_s == 0
 
 
+class Clocked(HostClock):
+    """Each of its blocks takes a second of the time that passes."""
+
+    def __init__(self):
+        super().__init__(single_threaded=True)
+        self.seconds = 0.0
+
+    def now(self):
+        return self.seconds
+
+    def time(self, call, calls, untimed=0):
+        self.seconds += 1.0
+        return Block(calls * 1e-4)
+
+
+@pytest.mark.parametrize(("patience_s", "count"), [(0.0, 20), (8.0, 28), (1000.0, 74)])
+def test_a_time_has_its_seconds_of_calm_moments_where_patience_pays_for_slow_ones(
+    patience_s, count, monkeypatch
+):
+    """Of four seconds one is calm before and after; waiting would not help."""
+    passed, _ = gate([1.0, *[1.0, 2.0, 2.0, 1.0] * 100], patience_s=patience_s)
+    monkeypatch.setattr(Gate, "_wait", lambda self, *, at_least_once: 99)
+    timing = replace(QUICK, max_time_s=20.0, min_samples=1000, max_samples=10_000)
+    opening = Opening(1e-4, 1e-4, 1)
+    sampled = sample_warm(opening, lambda: None, Clocked(), timing, gate=passed)
+    assert (sampled.stop, len(sampled.blocks)) == ("time", count)
+
+
 def test_a_long_wait_is_said_again(monkeypatch):
     monkeypatch.setattr(gates, "SILENT_S", 0.0)
     monkeypatch.setattr(gates, "AGAIN_S", 0.05)
@@ -216,10 +244,10 @@ def test_without_enough_calm_moments_all_blocks_count_and_the_row_says_so():
 
 
 @pytest.mark.parametrize(
-    ("patience_s", "places", "flags"), [(5.0, 32, ()), (0.0, 16, ("slow_machine",))]
+    ("patience_s", "count", "flags"), [(5.0, 256, ()), (0.0, 128, ("slow_machine",))]
 )
-def test_a_short_call_whose_places_are_all_of_a_slow_moment_is_timed_on_more_of_them(
-    patience_s, places, flags
+def test_a_short_call_whose_places_are_all_of_a_slow_moment_is_timed_on_them_again(
+    patience_s, count, flags
 ):
     """All of them take a tenth of a second, in which the machine is not looked at."""
     passed, sentinel = gate([2.0] + [1.0] * 10, patience_s=patience_s)
@@ -237,7 +265,8 @@ def test_a_short_call_whose_places_are_all_of_a_slow_moment_is_timed_on_more_of_
         gate=passed,
     )
     assert sampled.stop == "allocations"
-    assert {block.allocation for block in sampled.blocks} == set(range(places))
+    assert [block.allocation for block in sampled.blocks[-128::8]] == list(range(16))
+    assert len(sampled.blocks) == count
     measured = measurement(sampled, 1e-4, 0.1)
     assert measured.flags == flags
     assert measured.median_s == pytest.approx(3e-4 if flags else 1e-4)
@@ -363,6 +392,11 @@ def test_calm_blocks_in_a_few_places_are_too_few_however_many_they_are():
     found = measurement(Sampled(enough, 1, "allocations"), 1e-4, 0.1)
     assert not found.flags and found.interval is not None
     assert sum(sample.used for sample in found.samples) == 64
+
+    # nor are five of eight, which are more than half of them
+    blocks = [Block(1e-4, allocation=n // 8, calm=n // 8 < 5) for n in range(64)]
+    few = measurement(Sampled(blocks, 1, "time"), 1e-4, 0.1)
+    assert few.flags == ("slow_machine",) and few.interval is not None
 
 
 def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from runner.measure.visits import (
     Turn,
     Visit,
     blocks_of,
+    turn_of,
     visit_all,
     visit_in_turn,
     visit_until_clear,
@@ -141,6 +142,25 @@ def test_calm_visits_get_the_time_for_measuring_where_patience_pays_for_slow_one
     assert least * 2.0 <= calm_s <= most * 2.0
     assert machine.seconds <= 2.0 + gate.lost_s + 0.1
     assert (gate.set_aside_s > 0) == (patience_s > 0)
+
+
+@pytest.mark.parametrize(("patience_s", "seconds"), [(10.0, 4.0), (0.5, 3.0), (0.0, 2.0)])
+def test_slow_visits_elsewhere_are_paid_by_patience_but_no_longer_than_calm_ones(
+    patience_s, seconds
+):
+    """As those of two environments, whose workers say how slow the machine was."""
+    machine = Machine()
+
+    def take(side, call, position, memory):
+        turn = turn_of(side, call, position, memory)
+        return replace(turn, blocks=tuple(replace(block, calm=False) for block in turn.blocks))
+
+    timing = replace(TIMING, patience_s=patience_s)
+    of_both = [SimpleNamespace(timing=timing, limit=Limit(), seed=0)] * 2
+    sides = [replace(machine.side(name, 1e-4), take=take) for name in "ab"]
+    visits = visit_until_clear(sides, of_both, {0.01: 0.001}, 1)
+    assert visits.stop == "time" and not any(visit.calm for visit in visits.visits)
+    assert machine.seconds == pytest.approx(seconds, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,16 @@ class _Spent:
         self._end_s = 0.0
         self._sampling_s = self._reading_s = self._waiting_s = self._slow_s = 0.0
 
-    def watched(self, method: Callable[[Gate], Result]) -> Callable[[Gate], Result]:
+    def watched(self, method: Callable[..., Result]) -> Callable[..., Result]:
         """The method, whose seconds are counted."""
 
-        def run(gate: Gate) -> Result:
+        def run(gate: Gate, **settings: bool) -> Result:
             if self._is_within:
-                return method(gate)
+                return method(gate, **settings)
             self._is_within = True
             begun_s, waited_s, slow_s = time.perf_counter(), gate.waited_s, gate.slow_s
             try:
-                return method(gate)
+                return method(gate, **settings)
             finally:
                 self._is_within = False
                 self._slow_s += gate.slow_s - slow_s
