@@ -426,7 +426,8 @@ def how_noisy_it_is(
     """What a calibration shows, what makes the machine noisy, and whether its best is new."""
     relearned = sum(getattr(row, "slowdown_against", None) == LEARNED_AGAIN for row in rows)
     notes = [words["note_relearned"].format(count=relearned)] if relearned else []
-    calibrated = [asdict(row) for row in rows if isinstance(row, NoiseRow)]
+    day = str(environment.get("started") or "")[: len("2026-12-01")]
+    calibrated = [{**asdict(row), "date": day} for row in rows if isinstance(row, NoiseRow)]
     here = {**environment, "calibration": calibrated}
     return notes + (noise_of(here, words) if calibrated else [])
 

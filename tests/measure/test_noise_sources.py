@@ -52,6 +52,30 @@ def test_a_noisy_machine_is_told_from_a_quiet_one(tmp_path: Path) -> None:
     assert noisy(quiet) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "groups", "folder", "loud", "quiet"),
+    [
+        ("cpu_quota", "1:cpu:/other\n0::/a/b\n", "sys/fs/cgroup", "50000 100000", "max 100000"),
+        ("cpu_quota_v1", "4:cpu,cpuacct:/a/b\n0::/\n", "sys/fs/cgroup/cpu", "50000", "-1"),
+    ],
+)
+def test_a_quota_of_the_own_group_or_of_one_that_contains_it_holds(
+    name: str, groups: str, folder: str, loud: str, quiet: str, tmp_path: Path
+) -> None:
+    """As of a service of systemd, whose group is not the root's."""
+    files = [tmp_path / folder / place / Path(LOOKS[name].file).name for place in ("a/b", "a", "")]
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(groups)
+    files[0].parent.mkdir(parents=True)
+    for file in files:
+        file.write_text(quiet)
+    assert noise_sources(tmp_path)[name] == quiet
+    for file in files:
+        file.write_text(loud)
+        assert noise_sources(tmp_path)[name] == loud, file
+        file.write_text(quiet)
+
+
 def test_what_is_not_there_or_says_something_else_is_blank(tmp_path: Path) -> None:
     nothing = dict.fromkeys(LOOKS)
     assert noise_sources(tmp_path) == nothing
