@@ -273,7 +273,7 @@ def test_what_a_slow_machine_may_have_done_names_nothing() -> None:
     """Neither the cell nor its operation."""
     random = Random(0)
     rows = [replace(r, op=f"op{n // 6}") for n, r in enumerate(a_run(random, 0.0))]
-    moments = {4: {"calm": False, "machine_slowdown": 3.0}, 5: {"machine_slowdown": 1.6}}
+    moments = {4: {"calm": False, "machine_slowdown": 5.0}, 5: {"machine_slowdown": 1.6}}
     moments[5]["calm"] = False
     moments[10] = {"calm": False, "machine_slowdown": 1.02, "undisturbed": False}
     visits: list[PairVisit] = []

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from runner.analysis.comparison import UNCLEAR, compare
 from runner.analysis.pairs import BUSY, Pairs
 from runner.config.schema import Report
 from runner.rows.rows import PairVisit
+from runner.stats.sequential import log_ratios, paired_ratio
 from tests.support.factories import row
 
 REPORT = Report(baseline={"device": "cpu"})
@@ -81,6 +83,30 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
     assert lucky.low == pytest.approx(2.0 / 1.5, rel=0.05)
 
 
+@pytest.mark.parametrize("depends", [-0.6, 0.0, 0.4])
+def test_slow_visits_tell_by_how_much_slowness_changes_their_ratio(depends: float) -> None:
+    """Half to two and a half times as slow: the interval holds the ratio of calm moments."""
+    draw = random.Random(4)
+    held, widths, plain = 0, [], 0
+    for _ in range(100):
+        visits = []
+        for number in range(45):
+            slowdown = math.exp(draw.uniform(math.log(1.5), math.log(2.5)))
+            ratio = 2.0 * slowdown**depends * math.exp(draw.gauss(0, 0.05))
+            places = ("cpu", "gpu", number, 0, 1, 0, 1)
+            visits.append(PairVisit(*places, ratio, 1.0, 1, slowdown, False))
+        found = Pairs(visits).ratio("cpu", "gpu", 0.01)
+        assert found is not None and found.low is not None and found.high is not None
+        held += found.low <= 2.0 <= found.high
+        widths.append(math.log(found.high / found.low) / 2)
+        as_it_came = paired_ratio([log_ratios([(v.baseline_s, 1.0) for v in visits], 1)], 0.01)
+        plain += as_it_came.low <= 2.0 <= as_it_came.high
+    assert held >= 93
+    assert (plain < 10) == (depends != 0)
+    # less than the machine is slow, which is what one side alone could be slowed by
+    assert statistics.median(widths) < (0.25 if depends == 0 else 0.75)
+
+
 def disturbed(ratio: float, slowdown: float | None) -> list[PairVisit]:
     return [
         PairVisit("cpu", "gpu", n, 0, 1, 0, 1, ratio, 1.0, 1, slowdown, False, False)
@@ -102,7 +128,7 @@ def test_a_pair_that_was_busy_all_the_time_has_a_ratio_where_it_can_be_trusted()
         assert (none.as_it_came, none.in_all, none.paired) == (pytest.approx(2.0), 40, 40)
 
     # that a visit was disturbed shows in its times too
-    half = [replace(v, baseline_s=4.0) if v.visit % 4 else v for v in disturbed(1.0, 1.0)]
+    half = [replace(v, baseline_s=8.0) if v.visit % 4 else v for v in disturbed(1.0, 1.0)]
     (hidden,) = compare(rows, REPORT, pairs=Pairs(half))
     assert (hidden.speedup, hidden.reason) == (None, BUSY)
 
