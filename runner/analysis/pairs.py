@@ -14,7 +14,7 @@ from typing import Any
 from runner.config.size import first_input_shape
 from runner.rows.rows import PairVisit, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.intervals import mean_beyond, mean_interval, median_interval, quantile
+from runner.stats.intervals import mean_beyond, mean_interval, quantile
 from runner.stats.sequential import PairedRatio, log_ratios, paired_ratio
 
 BEST = 0.05  # quantile of a side's times that stands for the machine at its best
@@ -22,8 +22,7 @@ SLOWDOWNS_WITHIN = 0.95  # of all visits' slowdowns
 FEWEST_CALM = 10  # visits of a pair: fewer tell too little
 FEWEST_AGREEING = 3  # calm visits: fewer say nothing of whether slow ones agree with them
 FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
-WIDEST = 4.0  # factor that slowness may add to a paired ratio: with more it would say nothing
-APART = 0.05  # logarithms of slowness, of which a line is drawn
+WIDEST = 4.0  # slowdown that a paired ratio's interval may hold: with more it would say nothing
 WIDEST_OF_MOMENTS = 10.0  # that of a ratio of two moments, which cannot be measured better
 DEVICE = ("device_name", "threads")  # what a calibration holds for
 SIDES = attrgetter("baseline_s"), attrgetter("other_s")
@@ -60,45 +59,20 @@ def _of_few(calm: Sequence[PairVisit], margin: float) -> tuple[float, float, flo
     return ends and (*ends, mean_beyond(ratios, margin))
 
 
-def _carried(visits: Sequence[PairVisit]) -> float:
-    """The factor by which the ratio of slow visits may differ from that of calm ones.
-
-    A slow machine may slow one side alone by as much as it is slow, unless the visits tell that a
-    ratio depends less on slowness: by the line through their slowest third and their least slow one
-    (Bartlett, Biometrics 5, 1949), at its steepest within what is known of both.
-    """
-    told = sorted(_slowness(visits))
-    if not told:
-        return math.inf
-    slow = median(log for log, _ in told)
-    thirds = told[: len(told) // 3], told[-(len(told) // 3) :]
-    ends = [median_interval(sorted(ratio for _, ratio in third)) for third in thirds]
-    if None in ends:
-        return math.exp(slow)
-    (least, least_ratio), (most, most_ratio) = (
-        map(median, zip(*third, strict=True)) for third in thirds
-    )
-    reach = math.hypot(*((high - low) / 2 for low, high in filter(None, ends)))
-    if most - least < APART:
-        return math.exp(slow)
-    steepest = (abs(most_ratio - least_ratio) + reach) / (most - least)
-    return math.exp(slow * min(1.0, steepest))
-
-
-def _slowness(visits: Sequence[PairVisit]) -> list[tuple[float, float]]:
-    """The logarithms of how slow the machine was in each visit, and of its ratio.
+def _slowdown(visits: Sequence[PairVisit]) -> float:
+    """How many times slower than at its best the machine was in half of these visits.
 
     What disturbed one is in its times too, and need not have been there when the machine was read.
     """
     best = {side: quantile(sorted(map(side, visits)), BEST) for side in SIDES}
-    told = []
-    for visit in visits:
-        if (slowdown := visit.machine_slowdown) is None:
-            continue
-        if not visit.undisturbed:
-            slowdown = max(slowdown, *(side(visit) / best[side] for side in SIDES))
-        told.append((math.log(slowdown), math.log(visit.baseline_s / visit.other_s)))
-    return told
+    told = [
+        max(visit.machine_slowdown, *(side(visit) / best[side] for side in SIDES))
+        if not visit.undisturbed
+        else visit.machine_slowdown
+        for visit in visits
+        if visit.machine_slowdown is not None
+    ]
+    return median(told) if told else math.inf
 
 
 class Pairs:
@@ -119,8 +93,8 @@ class Pairs:
 
         It is that of undisturbed visits in calm moments. Where these were few, it is that of all
         undisturbed ones, or where these were few too of all, and its interval also holds that of
-        the calm ones. Unless they agree, it also holds what slowness may change. Where that is too
-        much, it is withheld.
+        the calm ones. Unless they agree, it also holds what slowness changes: a slow machine may
+        slow one side alone by as much as it is slow. Where that is too much, it is withheld.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -138,11 +112,11 @@ class Pairs:
             return ratio
         few = _of_few(calm, margin)
         do_agree = few is not None and few[0] <= ratio.high and ratio.low <= few[1]
-        carried = 1.0 if do_agree else _carried(counted)
-        if carried > WIDEST:
+        slowdown = 1.0 if do_agree else _slowdown(counted)
+        if slowdown > WIDEST:
             return replace(ratio.without_interval(), withheld=BUSY if is_busy else SLOW)
-        low, high = ratio.low / carried, ratio.high * carried
-        p_value = _ratio(counted, (1 + margin) * carried - 1).p_value
+        low, high = ratio.low / slowdown, ratio.high * slowdown
+        p_value = _ratio(counted, (1 + margin) * slowdown - 1).p_value
         if few is not None:
             low, high, p_value = min(low, few[0]), max(high, few[1]), max(p_value, few[2])
         is_widened = (low, high) != (ratio.low, ratio.high)
