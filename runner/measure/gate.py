@@ -20,7 +20,7 @@ FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
 SILENT_S = 1.0  # of waiting, before it is said, and
 AGAIN_S = 10.0  # of further waiting, after which it is said again
-WORTH = 0.25  # calm seconds for each that is lost, below which patience is spent in vain
+WORTH = 0.05  # calm seconds for each that is lost, below which patience is spent in vain
 
 
 Reading = list[tuple[float, ...]]  # of each sentinel: seconds of each of its kernels

@@ -453,7 +453,7 @@ def test_where_much_was_lost_for_nothing_no_cell_waits_until_it_is_calm_again(lo
     assert ended(2.0, 0.0) == 0.0
     assert ended(1.0, 0.0) == patience_s
     # a calm moment now and then is not worth so much
-    assert ended(1.0, calm.FUTILE_S, calm_s=1.0) == 0.0
+    assert ended(1.0, calm.FUTILE_S, calm_s=0.3) == 0.0
     assert ended(1.0, 2.0, calm_s=1.0) == patience_s
 
 
