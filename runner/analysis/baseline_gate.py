@@ -9,12 +9,12 @@ from runner.analysis.changes import Changes, changes
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare
-from runner.rows.rows import BenchmarkRow, PairVisit, grouped
+from runner.rows.rows import BenchmarkRow, PairVisit, Row, grouped
 
 
 def against_baseline(
     compared: Sequence[Speedup],
-    rows: Iterable[BenchmarkRow],
+    rows: Iterable[Row],
     visits: Iterable[PairVisit],
     margin: float,
     settings: Compare,
@@ -23,7 +23,8 @@ def against_baseline(
 
     What was not measured in turn has no verdict there, so that it could show nothing.
     """
-    rows_of = grouped(rows, lambda row: row.cell)
+    benchmarks = (row for row in rows if isinstance(row, BenchmarkRow))
+    rows_of = grouped(benchmarks, lambda row: row.cell)
     before: list[BenchmarkRow] = []
     after: list[BenchmarkRow] = []
     baseline_of: dict[str, str] = {}

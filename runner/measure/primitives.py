@@ -97,12 +97,7 @@ def _flush() -> None:
     """What Python and the C library (by which oneDNN prints) keep back is written."""
     with suppress(OSError, ValueError, AttributeError):  # a function may have closed it
         sys.stdout.flush()
-    _c_library().fflush(None)
-
-
-@cache
-def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    ctypes.pythonapi.fflush(None)
 
 
 def _primitive(line: str) -> list[str]:

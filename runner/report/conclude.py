@@ -73,11 +73,11 @@ def conclude(
 
     ``strict`` counts findings such as ``timeout`` as failures, and ends with ``unclear_exit`` where
     too many times were disturbed. ``gate`` asks by these settings whether a side is slower than its
-    baseline. Where nothing was ``measured`` just now, a report of nothing
-    would replace a good one. The ``explicit`` keys of ``report``, which the user gave, count more
-    than what the run was made with. ConfigError where the baseline is none of what was measured
-    before. ``quiet``: only what was found is printed. ``before_printing`` is called once, before
-    the first of what the run found is shown.
+    baseline. Where nothing was ``measured`` just now, a report of nothing would replace a good one.
+    The ``explicit`` keys of ``report``, which the user gave, count more than what the run was made
+    with. ConfigError where the baseline is none of what was measured before. ``quiet``: only what
+    was found is printed. ``before_printing`` is called once, before the first of what the run found
+    is shown.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -96,13 +96,7 @@ def conclude(
     if gate and not measured:
         gate.check_gate(report)
 
-    # a table is replaced only where the cells' own files can make it again, and all of it
-    for job, rows_of_job in run.rows_of_job.items():
-        table = root / FILE_OF_JOB[job]
-        if rows_of_job and run.files[job] and loses_nothing(table, rows_of_job):
-            write_rows(table, rows_of_job)
-            if job == "benchmark" and run.pairs:
-                write_records(root / PAIRS_FILE, run.pairs)
+    _write_tables(root, run)
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
     compared = show(
         root,
@@ -120,10 +114,19 @@ def conclude(
         return 1
     code = exit_code(rows, strict=strict)
     if code == 0 and gate:
-        benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
-        found = against_baseline(compared, benchmarks, run.pairs, report.same_within, gate)
+        found = against_baseline(compared, rows, run.pairs, report.same_within, gate)
         code = _judged(found, gate)
     return unclear_exit if strict and code == 0 and _tell_of_disturbed(rows) else code
+
+
+def _write_tables(root: Path, run: Run) -> None:
+    """Replace each table that the cells' own files can make again, and all of it."""
+    for job, rows_of_job in run.rows_of_job.items():
+        table = root / FILE_OF_JOB[job]
+        if rows_of_job and run.files[job] and loses_nothing(table, rows_of_job):
+            write_rows(table, rows_of_job)
+            if job == "benchmark" and run.pairs:
+                write_records(root / PAIRS_FILE, run.pairs)
 
 
 def _judged(found: Changes, gate: Compare) -> int:
