@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -38,5 +39,11 @@ def against_baseline(
         for visit in visits
         if baseline_of.get(visit.other_cell) == visit.baseline_cell
     ]
-    allowed = {"slower_than": settings.slower_than, "more_instructions": float("inf")}
-    return changes([before], [after], margin=margin, pairs=Pairs(as_one_cell), **allowed)
+    return changes(
+        [before],
+        [after],
+        margin=margin,
+        slower_than=settings.slower_than,
+        more_instructions=math.inf,
+        pairs=Pairs(as_one_cell),
+    )
