@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -231,6 +232,8 @@ class _Comparer:
         ratios: dict[str, Any] = {"reason": reason}
         if reason is None and base is not None and before is not None and after is not None:
             ratios = self._ratios((base, before), (other, after), paired)
+            if paired is None and ratios["verdict"] == "unclear":
+                ratios["reason"] = self._objection(base, other, value) or ratios.get("reason")
         if base is not None and paired is not None and reason in (None, paired.withheld):
             ratios |= self._of_visits(base, other, paired)
         return Speedup(
@@ -254,7 +257,7 @@ class _Comparer:
         if paired is not None:
             ratio = Estimate(paired.value, paired.low, paired.high)
         else:
-            ratio = self._over(before, after)
+            ratio = self._over(base, other)
         columns = _columns(ratio, "speedup", "low", "high")
         margin = self._report.same_within
         columns["verdict"] = verdict_of(ratio.low, ratio.high, margin)
@@ -280,18 +283,20 @@ class _Comparer:
         fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
         # of a baseline that was measured while the machine was busy it is not known
         if fastest is not None and not objection(base_row):
-            row, time = fastest
-            columns |= {"fastest_dtype": row.dtype, "fastest_s": time.value}
+            columns |= {"fastest_dtype": fastest[0].dtype, "fastest_s": fastest[1].value}
             names = ("fastest_speedup", "fastest_low", "fastest_high")
-            columns |= _columns(self._over(time, after), *names)
+            columns |= _columns(self._over(fastest, other), *names)
+        # what is gained in seconds is told from times of calm moments alone
+        is_gain = columns["verdict"] == "faster"
+        is_gain &= not (is_disturbed(base_row) or is_disturbed(other_row))
         if other_row.build_s is not None:
             columns["build_s"] = other_row.build_s
-            gain = before.minus(after) if columns["verdict"] == "faster" else None
+            gain = before.minus(after) if is_gain else None
             if gain is not None and gain.low is not None and gain.low > 0:
                 built = Estimate(other_row.build_s, other_row.build_s, other_row.build_s)
                 names = ("build_calls", "build_calls_low", "build_calls_high")
                 columns |= _columns(built.over(gain), *names)
-        return columns | self._with_transfers(base, other, columns["verdict"], paired)
+        return columns | self._with_transfers(base, other, paired, is_gain=is_gain)
 
     def _of_visits(
         self, base: BenchmarkRow, other: BenchmarkRow, paired: PairedRatio
@@ -304,18 +309,22 @@ class _Comparer:
             columns["processes_in_all"] = came.processes
         return columns
 
-    def _over(self, before: Estimate, after: Estimate) -> Estimate:
+    def _over(self, base: _Side, other: _Side) -> Estimate:
         """A ratio of two moments; no interval is made where none could be said."""
+        (base_row, before), (other_row, after) = base, other
         if self._pairs is not None and self._pairs.slowdown is None:
             return Estimate(before.value / after.value)
-        return self._of_two_moments(before.over(after))
+        return self._of_two_moments(before.over(after), slowdown_in(base_row, other_row))
 
-    def _of_two_moments(self, ratio: Estimate) -> Estimate:
-        """A ratio of rows, with an interval that holds what differs between moments."""
-        return ratio if self._pairs is None else self._pairs.of_two_moments(ratio)
+    def _of_two_moments(self, ratio: Estimate, slowdown: float = 1.0) -> Estimate:
+        """A ratio of rows, with an interval that holds what differs between moments.
+
+        It also holds the ``slowdown`` that is in the rows' times.
+        """
+        return ratio if self._pairs is None else self._pairs.of_two_moments(ratio, slowdown)
 
     def _with_transfers(
-        self, base: _Side, other: _Side, verdict: str, paired: PairedRatio | None
+        self, base: _Side, other: _Side, paired: PairedRatio | None, *, is_gain: bool
     ) -> dict[str, Any]:
         """The ratios with each side's transfers, and how many calls pay for the other side's."""
         if not self._models:
@@ -339,7 +348,8 @@ class _Comparer:
         all_before, all_after = before.times(calls), after.times(calls)
         once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
         if paired is None:
-            each, once = self._of_two_moments(each), self._of_two_moments(once)
+            slowdown = slowdown_in(base_row, other_row)
+            each, once = (self._of_two_moments(ratio, slowdown) for ratio in (each, once))
         transfer = base_transfer if other_transfer is NOTHING else other_transfer
         columns = {"transfer_memory": MEMORY, "calls_per_transfer": calls}
         columns |= _columns(transfer, "transfer_s", "transfer_low_s", "transfer_high_s")
@@ -349,7 +359,7 @@ class _Comparer:
         # calls pay for a transfer only where the other side is surely faster, and nothing moves to
         # the baseline
         gain = before.minus(after)
-        is_surely_faster = verdict == "faster" and gain.low is not None and gain.low > 0
+        is_surely_faster = is_gain and gain.low is not None and gain.low > 0
         if base_transfer is NOTHING and is_surely_faster:
             names = ("break_even_calls", "break_even_low", "break_even_high")
             columns |= _columns(other_transfer.over(gain), *names)
@@ -365,12 +375,10 @@ class _Comparer:
         """Why no ratio may be claimed."""
         if base is None:
             return f"{self._axis}={self._value} was not measured"
-        # a side that is not there comes before what is said against the other
-        sides = (base, self._value), (other, value)
-        for row, side in sorted(sides, key=lambda pair: pair[0].status == "ok"):
-            why = objection(row, OF_MOMENTS if paired is not None else ())
-            if why:
-                return f"{self._axis}={side}: {why}"
+        # how slow the machine was is in the interval of what was not measured in turn
+        but = OF_MOMENTS if paired is not None else (SLOW_MACHINE,)
+        if why := self._objection(base, other, value, but if self._pairs is not None else ()):
+            return why
         if paired is not None and paired.withheld and paired.low is None:
             return paired.withheld
         if base.node == other.node or self._report.compare_across_nodes:
@@ -380,6 +388,19 @@ class _Comparer:
             f"{self._axis}={self._value} ran on {nodes[0]}, {self._axis}={value} on {nodes[1]}; "
             "report.compare_across_nodes=true compares times of different machines"
         )
+
+    def _objection(
+        self, base: BenchmarkRow, other: BenchmarkRow, value: str, but: Sequence[str] = ()
+    ) -> str | None:
+        """What is said against a side, ``but`` for some flags; None: nothing.
+
+        A side that is not there comes before what is said against the other.
+        """
+        sides = (base, self._value), (other, value)
+        for row, side in sorted(sides, key=lambda pair: pair[0].status == "ok"):
+            if why := objection(row, but):
+                return f"{self._axis}={side}: {why}"
+        return None
 
 
 def _columns(estimate: Estimate, value: str, low: str, high: str) -> dict[str, Any]:
@@ -400,13 +421,21 @@ UNCLEAR = {
 
 FRESH = "first_touch"
 
-OF_MOMENTS = ("contended", "slow_machine")
+SLOW_MACHINE = "slow_machine"
+
+OF_MOMENTS = ("contended", SLOW_MACHINE)
 """Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""
 
 
 def is_disturbed(row: BenchmarkRow) -> bool:
     """Whether a time is of moments that were not calm, and says little: it stands in brackets."""
     return bool(row.flags) and not set(OF_MOMENTS).isdisjoint(row.flags)
+
+
+def slowdown_in(*rows: BenchmarkRow) -> float:
+    """How slow the machine was in the times of the worse of these rows; 1 in calm moments."""
+    slow = (row for row in rows if SLOW_MACHINE in row.flags)
+    return max((row.machine_slowdown or math.inf for row in slow), default=1.0)
 
 
 def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:

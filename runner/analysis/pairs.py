@@ -160,8 +160,15 @@ class Pairs:
         most = max(quantile(sorted(of), SLOWDOWNS_WITHIN) for of in (slowdowns, told or [1.0]))
         return max(1.0, most) if most <= WIDEST_OF_MOMENTS else None
 
-    def of_two_moments(self, ratio: Estimate) -> Estimate:
-        """A ratio of times not taken in turn, its interval widened by what moments may change."""
+    def of_two_moments(self, ratio: Estimate, known: float = 1.0) -> Estimate:
+        """A ratio of times not taken in turn, its interval widened by what moments may change.
+
+        ``known`` is the slowdown that is in these times already. Beyond
+        :data:`WIDEST_OF_MOMENTS` there is no interval.
+        """
         if self.slowdown is None or ratio.low is None or ratio.high is None:
             return Estimate(ratio.value)
-        return Estimate(ratio.value, ratio.low / self.slowdown, ratio.high * self.slowdown)
+        slowdown = self.slowdown * known
+        if slowdown > WIDEST_OF_MOMENTS:
+            return Estimate(ratio.value)
+        return Estimate(ratio.value, ratio.low / slowdown, ratio.high * slowdown)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.analysis.comparison import UNCLEAR, compare
+from runner.analysis.comparison import UNCLEAR, Speedup, compare
 from runner.analysis.pairs import BUSY, Pairs
 from runner.config.schema import Report
 from runner.rows.rows import PairVisit
@@ -54,11 +54,38 @@ def test_what_disturbed_a_row_has_been_set_aside_from_the_visits(flag: str) -> N
     assert (found.speedup, found.paired, found.verdict) == (pytest.approx(2.0), 20, "faster")
     assert (found.as_it_came, found.in_all) == (pytest.approx(6**0.5), 40)
     (alone,) = compare(rows, REPORT, pairs=Pairs([]))
-    assert alone.speedup is None
+    assert (alone.speedup is None) == (flag == "contended") and alone.low is None
+    assert alone.reason is not None and alone.reason.startswith("device=cpu: the machine was ")
     calm_in_one = told_apart([2.0] * 20, [3.0] * 20)._visits["cpu", "gpu"]
     in_two = [replace(visit, process=1 if visit.calm else 2) for visit in calm_in_one]
     (found,) = compare(rows, REPORT, pairs=Pairs(in_two))
     assert (found.pair_processes, found.processes_in_all) == (1, 2)
+
+
+@pytest.mark.parametrize("is_paired_elsewhere", [False, True])
+def test_a_ratio_of_two_moments_holds_how_slow_the_machine_was(is_paired_elsewhere: bool) -> None:
+    pairs = told_apart([1.0] * 200, [], slowdown=1.1) if is_paired_elsewhere else Pairs([])
+
+    def compared(gpu_s: float, slowdown: float | None) -> Speedup:
+        build = {"build_s": 1.0, "cell": "gpu alone"}
+        slow = {"flags": ("slow_machine",), "machine_slowdown": slowdown}
+        sides = row("cpu"), row("gpu", gpu_s, **build, **slow)
+        (found,) = compare(sides, REPORT, pairs=pairs)
+        assert found.speedup == pytest.approx(1 / gpu_s)
+        return found
+
+    of_slow, of_unknown, of_far = compared(0.5, 1.9), compared(0.5, None), compared(0.25, 1.9)
+    for unclear in (of_slow, of_unknown):
+        assert unclear.verdict == "unclear"
+        assert unclear.reason == "device=gpu: the machine was slow all the time"
+    assert of_unknown.low is None
+    if is_paired_elsewhere:
+        assert of_slow.low is not None and of_slow.low == pytest.approx(2 / 1.1 / 1.9, rel=0.05)
+        assert (of_far.verdict, of_far.reason) == ("faster", None)
+        # how many seconds are gained is not known, for what was built once to be paid by
+        assert (of_far.build_s, of_far.build_calls) == (1.0, None)
+    else:
+        assert (of_far.verdict, of_far.low) == ("unclear", None)
 
 
 def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:

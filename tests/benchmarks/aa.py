@@ -111,7 +111,10 @@ def _pairs(op: str, options: argparse.Namespace, seed: int) -> tuple[list[Pair],
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(work / "out" / "pairs.csv", options.keep / f"{op}_{seed}.csv")
-        return _table(work / "out" / "speedup.csv"), _table(work / "out" / "crossover.csv")
+        # where no pair has a ratio the report has other comparisons beside them
+        tables = (_table(work / "out" / name) for name in ("speedup.csv", "crossover.csv"))
+        pairs, curves = ([row for row in table if row["axis"] == "op"] for table in tables)
+        return pairs, curves
 
 
 def _table(path: Path) -> list[Pair]:
