@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from runner.analysis.comparison import FORBIDDING, OF_MOMENTS, compare
+from runner.analysis.comparison import FORBIDDING, OF_MOMENTS, Speedup, compare, is_disturbed
 from runner.analysis.pairs import BUSY, SLOW, Pairs
 from runner.cells.compose import Composer, HydraJob
 from runner.config.axes import same_but
@@ -150,6 +150,23 @@ def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
     return (loses, min(too_large)) if 0 < len(too_large) < TRIES else None
 
 
+def outcome_of(comparison: Speedup, sides: Sequence[BenchmarkRow], margin: float) -> Outcome:
+    """What a size's comparison says, given its two rows; who is no faster by ``margin`` loses."""
+    is_unclear_alone = comparison.paired is None and comparison.verdict == "unclear"
+    is_slow = is_unclear_alone and any(map(is_disturbed, sides))
+    if is_slow or comparison.reason in (BUSY, SLOW):
+        return "disturbed"
+    if comparison.speedup is not None:
+        return "wins" if comparison.speedup > 1 + margin else "loses"
+
+    flags = merged(*(row.flags for row in sides))
+    telling = {*FORBIDDING, *STATUSES} - {"ok"}
+    problems = {*flags, *(row.status for row in sides)} & telling
+    if problems and problems <= {*OF_MOMENTS}:
+        return "disturbed"
+    return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
+
+
 Overrides = tuple[str, ...]
 JobPair = tuple[Overrides, Overrides]
 """A search for one crossover: a baseline's overrides and another's, at the smallest size."""
@@ -219,17 +236,7 @@ class CrossoverSearch:
         if len(sides) < len(cells):
             return None
         (comparison,) = compare(sides, self._report, pairs=self._in_turn)
-        if comparison.reason in (BUSY, SLOW):
-            return "disturbed"
-        if comparison.speedup is not None:
-            return "wins" if comparison.speedup > 1 + self._report.same_within else "loses"
-
-        flags = merged(*(row.flags for row in sides))
-        telling = {*FORBIDDING, *STATUSES} - {"ok"}
-        problems = {*flags, *(row.status for row in sides)} & telling
-        if problems and problems <= {*OF_MOMENTS}:
-            return "disturbed"
-        return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
+        return outcome_of(comparison, sides, self._report.same_within)
 
     def _at_size(self, pair: JobPair, number: int) -> list[Overrides]:
         size = self._range.size_of(number)

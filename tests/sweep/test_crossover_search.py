@@ -6,12 +6,18 @@ Few sizes, and no more than it needs.
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner.analysis.comparison import compare
+from runner.analysis.pairs import Pairs
+from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.sweep.crossover_search import Outcome, Range, requested_sizes
+from runner.rows.rows import PairVisit
+from runner.sweep.crossover_search import Outcome, Range, outcome_of, requested_sizes
 from tests.support.commands import answers
+from tests.support.factories import row
 
 
 def outcomes(crossing_at: int, **special: Outcome) -> Callable[[int], Outcome]:
@@ -50,6 +56,28 @@ def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_dist
     disturbed = requested_sizes(outcomes(100, n4096="disturbed", n256="disturbed"), Range(16, 4096))
     assert disturbed[:5] == [16, 4096, 4095, 256, 257]
     assert requested_sizes(lambda _: "disturbed", Range(16, 4096)) == [16, 4096, 17, 18]
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        ({}, "wins"),
+        ({"flags": ("slow_machine",), "machine_slowdown": 1.9}, "disturbed"),
+        ({"flags": ("contended",)}, "disturbed"),
+        ({"median_s": 0.1, "flags": ("slow_machine",), "machine_slowdown": 1.9}, "wins"),
+        ({"status": "out_of_memory", "median_s": None}, "too_large"),
+        ({"flags": ("view", "slow_machine")}, "no_ratio"),
+    ],
+)
+def test_a_slow_moment_tells_a_search_nothing_but_what_is_clear(
+    fields: dict[str, Any], outcome: Outcome
+) -> None:
+    times = {"baseline_s": 1.0, "other_s": 1.0, "machine_slowdown": 1.1}
+    calm = [PairVisit("a", "b", number, 0, 1, 0, 1, **times) for number in range(200)]
+    sides = [row("cpu"), row("gpu", **{"median_s": 0.7, **fields})]
+    report = Report(baseline={"device": "cpu"})
+    (comparison,) = compare(sides, report, pairs=Pairs(calm))
+    assert outcome_of(comparison, sides, report.same_within) == outcome
 
 
 @pytest.mark.parametrize(
