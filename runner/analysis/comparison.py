@@ -91,14 +91,14 @@ class Speedup(CellKey):
     once_low: float | None = None  # lower end of its interval
     once_high: float | None = None  # upper end of its interval
     # how many calls on the same data pay for moving it: transfer_s / (baseline_s - other_s), where
-    # the other side is surely faster without it
+    # the other side is surely faster without it, and both times are of calm moments
     break_even_calls: float | None = None
     break_even_low: float | None = None  # lower end of its interval
     break_even_high: float | None = None  # upper end of its interval
     # seconds that the other side took until it could be called as it is timed
     build_s: float | None = None
     # how many calls pay for that: build_s / (baseline_s - other_s), where the other side is surely
-    # faster
+    # faster, and both times are of calm moments
     build_calls: float | None = None
     build_calls_low: float | None = None  # lower end of its interval
     build_calls_high: float | None = None  # upper end of its interval
@@ -375,9 +375,11 @@ class _Comparer:
         """Why no ratio may be claimed."""
         if base is None:
             return f"{self._axis}={self._value} was not measured"
-        # how slow the machine was is in the interval of what was not measured in turn
-        but = OF_MOMENTS if paired is not None else (SLOW_MACHINE,)
-        if why := self._objection(base, other, value, but if self._pairs is not None else ()):
+        if paired is not None:
+            but: Sequence[str] = OF_MOMENTS
+        else:  # how slow the machine was is in the interval of two moments
+            but = (SLOW_MACHINE,) if self._pairs is not None else ()
+        if why := self._objection(base, other, value, but):
             return why
         if paired is not None and paired.withheld and paired.low is None:
             return paired.withheld
