@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # which needs torch
 WAITING = "waiting for a calm moment:"  # begins what a sweep that stands still says
 POLL_S = 0.02
 SHARE = 0.05  # of the time between readings that they take; with a first and a last one a tenth
+MOST_AGE_S = 0.5  # of another gate's reading, to begin with: a phase may last but a second or two
 QUICK_POLLS = 2  # after which the machine has recovered as soon as it was left alone
 FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
@@ -69,7 +70,7 @@ class Gate:
 
     def _take_over(self) -> None:
         """Begin with what another gate has just read, where all of it was calm."""
-        age_s = self._cost_s / SHARE
+        age_s = min(MOST_AGE_S, self._cost_s / SHARE)
         latest = [sentinel.latest for sentinel, _ in self.sentinels if sentinel.rested_s < age_s]
         if len(latest) == len(self.sentinels) and self._is_calm(latest):
             self._readings.append(latest)

@@ -25,7 +25,8 @@ from runner.stats.intervals import quantile
 BLOCK_S = 0.0001
 UNTIMED_S = 0.001  # of calls before the blocks: what ran before has left its own state
 TIMED_S = 0.001  # of blocks, of which the median counts: each varies by a tenth in calm moments
-FEWEST_BLOCKS = 5
+FEWEST_BLOCKS = 3
+LONGEST_S = 0.005  # of blocks that wait for their launches as well
 CALM = 1.15  # slower than at the machine's best by less than this: calm
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
@@ -140,12 +141,15 @@ class _Kernel(NamedTuple):
         """With as many calls as take their time here."""
         for _ in range(10):
             call()
+        begun = clock.now()
         call_s = min(clock.time(call, 5).wall_s for _ in range(5)) / 5
+        block_s = (clock.now() - begun) / 5  # an accelerator is kept busy while they are launched
         if call_s <= 0:
             return cls(call, 1, 1, FEWEST_BLOCKS)
         most = getattr(clock, "most_calls", 1000)
         calls, untimed = (max(1, min(most, round(s / call_s))) for s in (BLOCK_S, UNTIMED_S))
-        return cls(call, calls, untimed, max(FEWEST_BLOCKS, round(TIMED_S / (calls * call_s))))
+        blocks = min(TIMED_S / (calls * call_s), LONGEST_S / max(block_s, call_s))
+        return cls(call, calls, untimed, max(FEWEST_BLOCKS, round(blocks)))
 
     def read(self, clock: Clock) -> float:
         """Seconds of a call now."""

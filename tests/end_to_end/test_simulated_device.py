@@ -499,6 +499,20 @@ def test_a_clock_that_falls_in_phases_slows_what_begins_in_them_and_is_told() ->
     assert (both[::2], both[1::2]) == (first, second)
 
 
+def test_times_of_a_clock_that_falls_are_right_or_flagged(runner: Runner, tmp_path: Path) -> None:
+    """For 2 s of 8, on one device after the other; a pair takes as long, and few readings."""
+    rates = {"sim:0": 2e9, "sim:1": 5e9}
+    words = ["-m", "op=add,relu", "size=800", "seed=0,1,2,3", "device=sim:0,sim:1", "timing=quick"]
+    words += ["report.baseline={device: 'sim:0'}", "++op.differentiable=false", BACKEND]
+    phases = {"SIM_PHASES": "8:2:0.5", "SIM_NOISE": "normal:0.05", "SIM_CLOCK": "scripted"}
+    model = {"SIM_MODEL": "small,small", "SIM_BANDWIDTH_BYTES_S": "2e9,5e9", **phases}
+    runner(*words, "hydra.sweep.dir=out", env=model)
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    off = (rows["median_s"] * rows["device"].map(rates) / rows["bytes"] - 1).abs()
+    assert off.max() > 0.5  # there were phases
+    assert rows[(off > 0.1) & rows["flags"].isna()].empty
+
+
 def test_a_device_that_cannot_be_used_is_said_to_be(runner: Runner, tmp_path: Path) -> None:
     """Every kernel fails, as on one that another process has for itself."""
     faulty = {"SIM_FAULT": "fail@1"}

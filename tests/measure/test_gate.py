@@ -188,6 +188,16 @@ def test_a_gate_begins_with_what_has_just_been_read_where_that_was_calm():
         assert sentinel.readings == readings
 
 
+@pytest.mark.parametrize(("rested_s", "readings"), [(0.4, 1), (0.6, 2)])
+def test_a_phase_of_a_second_does_not_pass_between_two_gates(rested_s, readings):
+    """Though readings are so dear that one in 20 s is all that they may take of the time."""
+    sentinel = Told([1.0, 1.0], reading_s=1.0)
+    sentinel.read()
+    sentinel.rested_s = rested_s
+    Gate([(sentinel, lambda: None)]).pass_by()
+    assert sentinel.readings == readings
+
+
 @pytest.mark.parametrize("rested_s", [float("inf"), 600.0])
 def test_a_gate_of_two_sentinels_takes_over_no_old_reading_of_one(rested_s):
     fresh, old = Told([1.0, 2.0], reading_s=0.001), Told([1.0, 2.0], reading_s=0.001)
@@ -301,6 +311,27 @@ def test_a_block_that_was_interrupted_makes_no_reading_slow():
     clock = Interrupted(single_threaded=True)
     sentinel = Sentinel(torch.device("cpu"), clock, None)
     assert sentinel.read() == pytest.approx((1e-6, 1e-6, 1e-6))
+
+
+@pytest.mark.parametrize(("around_s", "blocks"), [(0.0, 10), (0.001, 5), (0.01, 3)])
+def test_a_device_whose_blocks_wait_for_their_launches_is_read_with_fewer_of_them(around_s, blocks):
+    """An accelerator is kept busy meanwhile; a reading that takes long is due too seldom."""
+
+    class Launching(HostClock):
+        seconds, count = 0.0, 0
+
+        def now(self):
+            return self.seconds
+
+        def time(self, call, calls, untimed=0, before=lambda: None):
+            self.seconds, self.count = self.seconds + around_s + calls * 1e-5, self.count + 1
+            return Block(calls * 1e-5)
+
+    clock = Launching(single_threaded=True)
+    sentinel = Sentinel(torch.device("cpu"), clock, None)
+    clock.count = 0
+    sentinel.read()
+    assert clock.count == 3 * blocks
 
 
 def test_a_sentinel_is_slow_against_its_known_best():
