@@ -15,6 +15,7 @@ from runner.config.schema import DEFAULT_BASELINE, Compare, Report
 COPIES = 3
 COPIES_OF_BACKWARD = 5  # ... and what is saved for a backward pass, and its gradients
 SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for one process only
+SPREAD_OVER = 3  # processes: of two that differ nearly nothing can be claimed
 
 
 def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Report:
@@ -135,7 +136,7 @@ def process_count(group: Sequence[Cell], compare: Compare) -> int:
     processes = group[0].processes
     if len(group) == 1:
         return processes
-    usual = 2 if group[0].timing.max_time_s >= SPREAD_FROM_S else 1
+    usual = SPREAD_OVER if group[0].timing.max_time_s >= SPREAD_FROM_S else 1
     return max(compare.processes or usual, processes)
 
 

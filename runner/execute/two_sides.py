@@ -29,7 +29,8 @@ from runner.report.environments import environment_changes
 from runner.report.language import ENGLISH, first_of
 from runner.rows.columns import unpacked
 from runner.rows.rows import PAIRS_FILE, Row
-from runner.stats.sequential import SEVERAL
+
+PROCESSES = 5  # that take each cell: a gate asks for a certainty that fewer cannot give
 
 
 class SideRunner(CellRunner):
@@ -84,7 +85,7 @@ class TwoSides(SideRunner):
         and here it would be taken for the environment's doing.
         """
         self._compare = compare
-        count = compare.processes or SEVERAL
+        count = compare.processes or PROCESSES
         return [CellGroup([run], max(count, run.cell.processes)) for run in runs]
 
     def run_group(

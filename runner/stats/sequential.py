@@ -17,7 +17,7 @@ from typing import overload
 from runner.stats.intervals import mean_beyond, mean_interval, median_interval
 
 ERROR = 0.05  # of all looks together
-SEVERAL = 5  # processes, of which the interval is that of a mean
+SEVERAL = 3  # processes, of which the interval holds that of their mean
 LOOKS = (10, 20, 40, 80, 160, 320)
 """The numbers of visits at which a pair is looked at."""
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
@@ -58,8 +58,8 @@ def paired_ratio(
 
     The interval is that of the sign test, which asks nothing of the visits' distribution but that
     each is as likely above the true ratio as below. What differs between processes makes the visits
-    of each alike, so that the interval also holds what processes differ by (Student's, of several;
-    of a few, their own where they contradict each other). ``margin`` is the
+    of each alike, so that the interval also holds what processes differ by (Student's, of three or
+    more; of two, their own where they contradict each other). ``margin`` is the
     relative difference up to which two sides count as the same; after the last visits what is left
     of the error may be spent.
     """
@@ -99,7 +99,7 @@ def _tested(
         low, high = min(low, ends[0]), max(high, ends[1])
         return replace(found, low=low, high=high, p_value=p_value, freedom=len(middles) - 1)
 
-    # each of a few holds what the others say: their visits are of one ratio
+    # each of two holds what the other says: their visits are of one ratio
     own = [interval for process in processes if (interval := median_interval(process, error))]
     lows, highs = [math.exp(least) for least, _ in own], [math.exp(most) for _, most in own]
     bottom, top = max(lows, default=0.0), min(highs, default=math.inf)
@@ -116,7 +116,7 @@ def _tested(
     reached = mean_interval(middles) or (low, high)
     low, high = min(low, reached[0]), max(high, reached[1])
     claimed = verdict_of(low, high, margin) in ("faster", "slower")
-    p_value = ERROR if claimed else 1.0
+    p_value = mean_beyond(middles, margin) if claimed else 1.0
     return replace(found, low=low, high=high, p_value=p_value, freedom=len(middles) - 1)
 
 

@@ -186,7 +186,9 @@ def test_ratios_of_a_single_process_are_counted_and_said_to_be_so() -> None:
     speedups = analyse(found, [], Report()).speedups
     in_turn = [replace(s, paired=40, pair_processes=n) for n, s in enumerate(speedups, 1)]
     text = str(finding_text(trust(found, in_turn)[-1], ENGLISH))
-    assert "1 ratio is of one process, and may differ in another (timing=default takes two)" in text
+    assert (
+        "1 ratio is of one process, and may differ in another (timing=default takes three)" in text
+    )
     text = str(finding_text(trust(found, in_turn[1:])[-1], ENGLISH))
     assert "of one process" not in text
     # which timing=default would not change

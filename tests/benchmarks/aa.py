@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--afterwards", action="store_true")
     parser.add_argument("--blocked", action="store_true")
+    parser.add_argument("--processes", help="that share a pair's visits")
     parser.add_argument("--save", help="a CSV file for the rows of speedup.csv")
     parser.add_argument("--keep", type=Path, help="a folder for each sweep's pairs.csv")
     options = parser.parse_args()
@@ -103,6 +104,8 @@ def _pairs(op: str, options: argparse.Namespace, seed: int) -> tuple[list[Pair],
         baseline = f"report.baseline={{op: {op}_first}}"
         command = ["--config-dir", "conf", "-m", *axes, f"timing={options.timing}", f"seed={seed}"]
         command.append("hydra.sweep.dir=out")
+        if options.processes:
+            command.append(f"compare.processes={options.processes}")
         if options.afterwards:
             run_program(work, command)
             run_program(work, ["job=report", "run=out", baseline])

@@ -5,6 +5,7 @@ Fifteen pairs of unlike sides are compared by the command line in fresh processe
     python tests/benchmarks/ab.py                  five times, on the machine as it is
     python tests/benchmarks/ab.py --neighbour      as often again beside processes that are busy in
                                                    random phases
+    python tests/benchmarks/ab.py --processes 5    that share each pair's visits
 
 For each pair: its ratios, how many of its runs have one, the largest over the smallest, its
 verdicts and the intervals' half width. Then of all pairs how far the ratios lie apart (of those
@@ -17,6 +18,7 @@ import argparse
 import csv
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -54,6 +56,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--timing", default="default")
     parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--processes", help="that share a pair's visits")
+    parser.add_argument("--save", type=Path, help="a CSV file for the rows of speedup.csv")
+    parser.add_argument("--keep", type=Path, help="a folder for each sweep's pairs.csv")
     options = parser.parse_args()
 
     of_pair: dict[tuple[str, ...], list[Ratio]] = {}
@@ -61,24 +66,40 @@ def main() -> None:
         with neighbours(busy, in_phases):
             for run in range(options.runs):
                 begun = time.monotonic()
-                for ratio in _run(run, options.timing):
+                keep = options.keep and options.keep / f"{busy}-busy-{run}"
+                for ratio in _run(run, options.timing, options.processes, keep):
                     of_pair.setdefault(tuple(ratio[name] for name in KEY), []).append(ratio)
+                if options.save:
+                    _save(options.save, list(chain.from_iterable(of_pair.values())))
                 seconds = time.monotonic() - begun
                 print(f"run {run + 1}, {busy} busy: {seconds:.0f} s", file=sys.stderr, flush=True)
     _print(of_pair)
 
 
-def _run(seed: int, timing: str) -> list[Ratio]:
+def _run(seed: int, timing: str, processes: str | None, keep: Path | None) -> list[Ratio]:
     """The rows of ``speedup.csv`` of all comparisons, each in a process of its own."""
     ratios: list[Ratio] = []
     with tempfile.TemporaryDirectory(prefix="opsweep-ab-") as folder:
         for number, (axes, baseline) in enumerate(COMPARISONS):
             command = ["-m", *axes.split(), f"timing={timing}", f"seed={seed}"]
             command += [f"report.baseline={baseline}", f"hydra.sweep.dir={number}"]
+            if processes:
+                command.append(f"compare.processes={processes}")
             run_program(Path(folder), command)
             with (Path(folder) / str(number) / "speedup.csv").open(newline="") as file:
                 ratios += csv.DictReader(file)
+            if keep:
+                keep.mkdir(parents=True, exist_ok=True)
+                shutil.copy(Path(folder) / str(number) / "pairs.csv", keep / f"{number}.csv")
     return ratios
+
+
+def _save(path: Path, ratios: list[Ratio]) -> None:
+    """All so far, so that what was measured stays where a run is ended."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(ratios[0]))
+        writer.writeheader()
+        writer.writerows(ratios)
 
 
 def _print(of_pair: dict[tuple[str, ...], list[Ratio]]) -> None:

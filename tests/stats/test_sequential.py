@@ -104,6 +104,16 @@ def test_processes_that_contradict_each_other_claim_nothing_though_both_are_fast
     assert alike.p_value < 1e-6
 
 
+def test_two_processes_that_differ_claim_what_is_far_beyond_it_as_surely_as_they_can():
+    """Of 4 times as fast a difference of a percent leaves no doubt; it is not one claim in 20."""
+    centers = [3.98, 4.02]
+    processes = [of_process(center, 40, seed=n) for n, center in enumerate(centers)]
+    ratio = paired_ratio(processes, MARGIN)
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "faster"
+    expected = ttest_1samp([math.log(center / (1 + MARGIN)) for center in centers], 0).pvalue
+    assert ratio.p_value == pytest.approx(expected, rel=0.5)
+
+
 def test_several_processes_that_differ_show_what_they_have_in_common():
     centers = [1.16, 1.2, 1.24, 1.18, 1.22]
     processes = [of_process(center, 6, seed=n) for n, center in enumerate(centers)]
@@ -121,7 +131,7 @@ def test_a_process_with_few_visits_is_within_the_interval():
     assert ratio.p_value > ERROR
 
 
-@pytest.mark.parametrize("processes", [2, 5])
+@pytest.mark.parametrize("processes", [2, 3, 5])
 def test_what_processes_differ_by_is_rarely_claimed_of_equal_sides(processes):
     """Each process has a ratio of its own, about 1, that no number of visits tells."""
     random, claims, held = Random(5), 0, 0
