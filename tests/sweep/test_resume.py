@@ -114,6 +114,6 @@ def test_a_comparison_that_lacks_a_process_is_not_done(
         ]
         if visits:
             write_records(folder / PAIRS_FILE, visits)
-    found = half_compared(tmp_path, cells, Compare())
+    found = half_compared(tmp_path, cells, Compare(processes=2))
     assert found == {cells[number].identity for number in lacking}
     assert not half_compared(tmp_path, cells, Compare(processes=1))
