@@ -29,6 +29,8 @@ from itertools import product
 from pathlib import Path
 from statistics import median, quantiles
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -62,7 +64,7 @@ def main() -> None:
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--afterwards", action="store_true")
     parser.add_argument("--blocked", action="store_true")
-    parser.add_argument("--processes", help="that share a pair's visits")
+    parser.add_argument("--processes", default="null", help="that share a pair's visits")
     parser.add_argument("--save", help="a CSV file for the rows of speedup.csv")
     parser.add_argument("--keep", type=Path, help="a folder for each sweep's pairs.csv")
     options = parser.parse_args()
@@ -82,7 +84,7 @@ def main() -> None:
                 progress = f"{len(pairs)} pairs, {seconds:.0f} s, {claimed} claimed"
                 print(progress, file=sys.stderr, flush=True)
                 if options.save:
-                    _save(Path(options.save), pairs)
+                    pd.DataFrame(pairs).to_csv(options.save, index=False)
                 if len(pairs) >= options.pairs:
                     break
     _print(pairs, time.monotonic() - begun)
@@ -103,9 +105,7 @@ def _pairs(op: str, options: argparse.Namespace, seed: int) -> tuple[list[Pair],
         ]
         baseline = f"report.baseline={{op: {op}_first}}"
         command = ["--config-dir", "conf", "-m", *axes, f"timing={options.timing}", f"seed={seed}"]
-        command.append("hydra.sweep.dir=out")
-        if options.processes:
-            command.append(f"compare.processes={options.processes}")
+        command += [f"compare.processes={options.processes}", "hydra.sweep.dir=out"]
         if options.afterwards:
             run_program(work, command)
             run_program(work, ["job=report", "run=out", baseline])
@@ -177,13 +177,6 @@ def _blocked_pairs(
             }
         )
     return pairs, []
-
-
-def _save(path: Path, pairs: Sequence[Pair]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, pairs[0])
-        writer.writeheader()
-        writer.writerows(pairs)
 
 
 def _print(pairs: Sequence[Pair], seconds: float) -> None:

@@ -26,6 +26,8 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -56,8 +58,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--timing", default="default")
     parser.add_argument("--neighbour", action="store_true")
-    parser.add_argument("--processes", help="that share a pair's visits")
-    parser.add_argument("--save", type=Path, help="a CSV file for the rows of speedup.csv")
+    parser.add_argument("--processes", default="null", help="that share a pair's visits")
+    parser.add_argument("--save", help="a CSV file for the rows of speedup.csv")
     parser.add_argument("--keep", type=Path, help="a folder for each sweep's pairs.csv")
     options = parser.parse_args()
 
@@ -69,22 +71,22 @@ def main() -> None:
                 keep = options.keep and options.keep / f"{busy}-busy-{run}"
                 for ratio in _run(run, options.timing, options.processes, keep):
                     of_pair.setdefault(tuple(ratio[name] for name in KEY), []).append(ratio)
-                if options.save:
-                    _save(options.save, list(chain.from_iterable(of_pair.values())))
+                if options.save:  # all so far, which stays where a run is ended
+                    so_far = list(chain.from_iterable(of_pair.values()))
+                    pd.DataFrame(so_far).to_csv(options.save, index=False)
                 seconds = time.monotonic() - begun
                 print(f"run {run + 1}, {busy} busy: {seconds:.0f} s", file=sys.stderr, flush=True)
     _print(of_pair)
 
 
-def _run(seed: int, timing: str, processes: str | None, keep: Path | None) -> list[Ratio]:
+def _run(seed: int, timing: str, processes: str, keep: Path | None) -> list[Ratio]:
     """The rows of ``speedup.csv`` of all comparisons, each in a process of its own."""
     ratios: list[Ratio] = []
     with tempfile.TemporaryDirectory(prefix="opsweep-ab-") as folder:
         for number, (axes, baseline) in enumerate(COMPARISONS):
             command = ["-m", *axes.split(), f"timing={timing}", f"seed={seed}"]
             command += [f"report.baseline={baseline}", f"hydra.sweep.dir={number}"]
-            if processes:
-                command.append(f"compare.processes={processes}")
+            command.append(f"compare.processes={processes}")
             run_program(Path(folder), command)
             with (Path(folder) / str(number) / "speedup.csv").open(newline="") as file:
                 ratios += csv.DictReader(file)
@@ -92,14 +94,6 @@ def _run(seed: int, timing: str, processes: str | None, keep: Path | None) -> li
                 keep.mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(folder) / str(number) / "pairs.csv", keep / f"{number}.csv")
     return ratios
-
-
-def _save(path: Path, ratios: list[Ratio]) -> None:
-    """All so far, so that what was measured stays where a run is ended."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(ratios[0]))
-        writer.writeheader()
-        writer.writerows(ratios)
 
 
 def _print(of_pair: dict[tuple[str, ...], list[Ratio]]) -> None:
