@@ -50,19 +50,34 @@ def known_best(device_name: str, threads: int) -> tuple[float, ...] | None:
     """Seconds of each kernel when this machine is at its best; None: no run has told.
 
     Where the latest runs, which have looked long enough together, all never came near what the runs
-    before them saw, these count no more.
+    before them saw, these count no more (:func:`is_of_latest`).
     """
+    latest, before = _latest_and_before(device_name, threads)
+    if not latest:
+        return None
+    return _best_of(latest if _are_all_slower(latest, before) else latest + before)
+
+
+def is_of_latest(device_name: str, threads: int) -> bool:
+    """Whether the known best is that of the latest runs alone, which never came near an older."""
+    return _are_all_slower(*_latest_and_before(device_name, threads))
+
+
+def _latest_and_before(device_name: str, threads: int) -> tuple[list[Best], list[Best]]:
+    """The runs, newest first: those that have looked long enough together, and the others."""
     of = (platform.node(), device_name, threads, str(torch.__version__))
     lines = [line for line in KEPT.read() if line.of == of]
     lines.sort(key=attrgetter("at_s"), reverse=True)
     looked_s = accumulate(line.seconds for line in lines)
     count = 1 + sum(seconds < RELEARN_AFTER_S for seconds in looked_s)
-    latest, before = lines[:count], lines[count:]
+    return lines[:count], lines[count:]
+
+
+def _are_all_slower(latest: Sequence[Best], before: Sequence[Best]) -> bool:
     if not before:
-        return _best_of(latest) if latest else None
+        return False
     old = _best_of(before)
-    slowdowns = [max(map(truediv, _kernels_of(line), old)) for line in latest]
-    return _best_of(latest if min(slowdowns) > CALM else lines)
+    return all(max(map(truediv, _kernels_of(line), old)) > CALM for line in latest)
 
 
 def _kernels_of(line: Best) -> tuple[float, ...]:

@@ -60,6 +60,7 @@ class Sentinel:
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
         self._last_s = -math.inf
         self.has_relearned = False  # whether the known best was given up
+        self.is_of_latest = False  # whether it is of the latest runs, which gave an older one up
 
     @property
     def rested_s(self) -> float:

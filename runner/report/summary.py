@@ -424,7 +424,7 @@ def how_noisy_it_is(
     rows: Sequence[Row], environment: Mapping[str, Any], words: Words = ENGLISH
 ) -> list[str]:
     """What a calibration shows, what makes the machine noisy, and whether its best is new."""
-    relearned = sum(getattr(row, "slowdown_against", None) == LEARNED_AGAIN for row in rows)
+    relearned = sum(getattr(row, "slowdown_against", None) in LEARNED_AGAIN for row in rows)
     notes = [words["note_relearned"].format(count=relearned)] if relearned else []
     day = str(environment.get("started") or "")[: len("2026-12-01")]
     calibrated = [{**asdict(row), "date": day} for row in rows if isinstance(row, NoiseRow)]

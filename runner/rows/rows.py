@@ -17,8 +17,9 @@ STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_mem
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
 FUNCTIONS = "functions"  # the name among changed switches of what everything calls
-LEARNED_AGAIN = "this run, again"
-"""What slowdowns are against where the machine never came near the best of earlier runs."""
+LEARNED_AGAIN = "this run, again", "latest runs"
+"""What slowdowns are against where the machine never came near the best of earlier runs: in this
+run, or in those before it."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class BenchmarkRow(Row):
     # how many times slower than at its best the machine was around the samples, by small fixed
     # kernels; blank: not measured
     machine_slowdown: float | None = None
-    # which best ``machine_slowdown`` refers to: earlier runs, this run where there were none, or
-    # this run, again, where nothing came near theirs
+    # which best ``machine_slowdown`` refers to: earlier runs, this run where there were none, this
+    # run, again, where nothing came near theirs, or latest runs, where these had come near none
     slowdown_against: str | None = None
     # the median over the samples of slow moments too; blank where all are used
     as_it_came_s: float | None = None

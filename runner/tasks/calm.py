@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from runner.measure.gate import Gate
-from runner.measure.machine_best import known_best, remember
+from runner.measure.machine_best import is_of_latest, known_best, remember
 from runner.measure.sentinel import Sentinel
 from runner.rows.rows import LEARNED_AGAIN
 from runner.tasks.task import Task, WorkerState
@@ -64,9 +64,12 @@ def slowdown_against(task: Task) -> str | None:
     sentinel = task.state.sentinels.get(_key(task))
     if sentinel is None:
         return None
+    this_run_again, latest_runs = LEARNED_AGAIN
     if sentinel.has_relearned:
-        return LEARNED_AGAIN
-    return "this run" if sentinel.known is None else "earlier runs"
+        return this_run_again
+    if sentinel.known is None:
+        return "this run"
+    return latest_runs if sentinel.is_of_latest else "earlier runs"
 
 
 def keep_best(state: WorkerState) -> None:
@@ -95,4 +98,5 @@ def _sentinel(task: Task) -> Sentinel:
         known = known_best(*key) if task.state.shares_best else None
         clock = task.device.plain_clock()
         sentinels[key] = Sentinel(task.device.torch, clock, known)
+        sentinels[key].is_of_latest = known is not None and is_of_latest(*key)
     return sentinels[key]

@@ -162,3 +162,16 @@ def test_a_sweep_says_what_it_visits_again_and_leaves_one_row_of_each(
     (speedup,) = pd.read_csv(tmp_path / "out" / "speedup.csv").to_dict("records")
     assert math.isnan(speedup["speedup"])
     assert "slow nearly all the time" in speedup["reason"]
+
+
+def test_a_row_says_that_its_slowdown_is_against_the_latest_runs(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    of_machine, now = (find_device("cpu").name, 1), time.time()
+    machine_best.remember(*of_machine, now - 3600, 600, (1e-8, 1e-8, 1e-9))
+    of_cell = ("op=add", "size=8", "threads=1", "timing=quick")
+    for run, against in (("first", "earlier runs"), ("second", "latest runs")):
+        done = runner(*of_cell, "timing.patience_s=0", f"hydra.run.dir={run}")
+        (row,) = pd.read_csv(tmp_path / run / "results.csv").to_dict("records")
+        assert row["slowdown_against"] == against
+        assert ("never came near its best of earlier runs" in done.stdout) == (run == "second")
+        machine_best.remember(*of_machine, now - 60, 600, (1e-4, 1e-6, 1e-4))

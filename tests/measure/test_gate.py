@@ -456,12 +456,16 @@ def test_short_runs_that_all_were_slower_are_believed_together(tmp_path, monkeyp
         machine_best.remember("cpu x", 1, now - 1000 + number, 120, BEST)
     for number in range(3):
         assert machine_best.known_best("cpu x", 1) == BEST
+        assert not machine_best.is_of_latest("cpu x", 1)
         machine_best.remember("cpu x", 1, now - 100 + number, 120, slower)
     assert machine_best.known_best("cpu x", 1) == slower
+    assert machine_best.is_of_latest("cpu x", 1)
 
     # unless one of them came near it
     machine_best.remember("cpu x", 1, now - 50, 120, [1.1 * seconds for seconds in BEST])
     assert machine_best.known_best("cpu x", 1) == BEST
+    assert not machine_best.is_of_latest("cpu x", 1)
+    assert not machine_best.is_of_latest("cpu x", 2)
 
 
 @pytest.mark.parametrize("lost", ["waited_s", "slow_s"])
