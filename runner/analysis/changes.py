@@ -259,7 +259,9 @@ def _between_runs(sides: Sequence[tuple[_Side, _Side]]) -> Spread | None:
     """What times of equal sides vary by from run to run; None: too few to tell."""
     both = [pair for pair in sides if pair[0].logs and pair[1].logs]
     own = median([math.hypot(before.within, after.within) for before, after in both] or [0.0])
-    return Spread.between_runs([(before.logs, after.logs) for before, after in sides], own)
+    logs = [(before.logs, after.logs) for before, after in sides]
+    firsts = [(after.rows or before.rows)[0] for before, after in sides]
+    return Spread.between_runs(logs, own, [(row.op, row.impl, row.device) for row in firsts])
 
 
 def _between_processes(

@@ -16,7 +16,8 @@ from operator import attrgetter
 from statistics import fmean, median
 from typing import NamedTuple
 
-from runner.stats.intervals import NORMAL
+from runner.rows.rows import grouped
+from runner.stats.intervals import NORMAL, quantile
 
 FEWEST = 20  # degrees of freedom, or ratios of processes, that say something
 USUAL = NORMAL.inv_cdf(0.75)  # standard deviations, beyond which is half of what is drawn
@@ -24,6 +25,8 @@ CLEARLY = 3.0  # standard errors of a median: short calls vary more than others
 SHORTER = 2.0  # times as long are calls that may vary less for that
 HALVINGS = 40
 CAUTION = 2.0  # standard errors of a deviation's estimate that are added to it
+TAILS = (0.9, 0.95, 0.975, 0.99)  # shares of the differences, beyond which are the largest
+FEWEST_BEYOND = 3  # of them
 MOST_IN_COMMON = 0.05  # that all cells of two runs may differ by together, though nothing changed
 
 
@@ -32,16 +35,20 @@ class Difference(NamedTuple):
 
     seconds: float  # of a call
     value: float  # of natural logarithms
+    group: object = None  # those of one may differ alike, though most others do not
 
 
 Sides = Sequence[Sequence[float]]
 """Natural logarithms of a cell's seconds a call in the runs of each side, or in processes."""
 
 
-def about_mean(seconds: float, logs: Sequence[float]) -> list[Difference]:
+def about_mean(seconds: float, logs: Sequence[float], group: object = None) -> list[Difference]:
     """What several log times of a cell differ by from their mean, as from one that is known."""
     scale, mean = math.sqrt(len(logs) / (len(logs) - 1)), fmean(logs)
-    return [Difference(seconds, scale * (value - mean)) for value in logs]
+    return [
+        Difference(seconds, scale * (value - mean), (group, number))
+        for number, value in enumerate(logs)
+    ]
 
 
 def freedom_of(sides: Sides) -> int:
@@ -71,26 +78,38 @@ class Spread:
     own: float = 0.0
 
     @classmethod
-    def between_runs(cls, cells: Sequence[Sides], own: float = 0.0) -> Spread | None:
-        """That of cells whose log times are given, before and after; None: too few to tell."""
+    def between_runs(
+        cls, cells: Sequence[Sides], own: float = 0.0, groups: Sequence[object] = ()
+    ) -> Spread | None:
+        """That of cells whose log times are given, before and after; None: too few to tell.
+
+        Cells of one of the ``groups`` may change alike, as those of an operation; without them
+        nothing is known of how far the largest differences go that are no change.
+        """
         changed = [(fmean(before), fmean(after)) for before, after in cells if before and after]
         middle = median([after - before for before, after in changed] or [0.0])
-        common = min(abs(middle), MOST_IN_COMMON)
-        repeated = [logs for logs in chain.from_iterable(cells) if len(logs) > 1]
-        if (freedom := freedom_of(repeated)) >= FEWEST:
-            found = [about_mean(math.exp(fmean(logs)), logs) for logs in repeated]
-            differences = list(chain.from_iterable(found))
-            return replace(cls.of(differences, freedom), common=common, own=own)
+        group_of = list(groups) or [None] * len(cells)
+        differences = list[Difference]()
+        for group, sides in zip(group_of, cells, strict=True):
+            for number, logs in enumerate(sides):
+                if len(logs) > 1:
+                    differences += about_mean(math.exp(fmean(logs)), logs, (group, number))
+        freedom = sum(map(freedom_of, cells))
 
         # a difference of two runs varies by twice the variance of one; what little it is for all
         # cells may be another process's
-        if len(changed) < FEWEST:
+        if freedom < FEWEST:
+            freedom, differences = len(changed), []
+            for group, (before, after) in zip(group_of, cells, strict=True):
+                if before and after:
+                    change = fmean(after) - fmean(before) - middle
+                    seconds = math.exp(fmean(before))
+                    differences.append(Difference(seconds, change / math.sqrt(2), group))
+        if freedom < FEWEST:
             return None
-        differences = [
-            Difference(math.exp(before), (after - before - middle) / math.sqrt(2))
-            for before, after in changed
-        ]
-        return replace(cls.of(differences, len(differences)), common=common, own=own)
+        spread = cls.of(differences, freedom)
+        spread = spread.with_tails(_about_medians(differences)) if groups else spread
+        return replace(spread, common=min(abs(middle), MOST_IN_COMMON), own=own)
 
     @classmethod
     def between_processes(
@@ -123,6 +142,18 @@ class Spread:
             low, high = (low, middle) if is_enough else (middle, high)
         return cls(caution * relative, caution * high)
 
+    def with_tails(self, differences: Sequence[Difference]) -> Spread:
+        """The same, or wider where more of the differences are large than are of a normal one.
+
+        Some cells vary by far more than most, as calls that are bound by memory do where a
+        machine's caches have two states. None of the differences may be a change.
+        """
+        ordered = sorted(abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences)
+        shares = [share for share in TAILS if (1 - share) * len(ordered) >= FEWEST_BEYOND]
+        factors = [quantile(ordered, share) / NORMAL.inv_cdf((1 + share) / 2) for share in shares]
+        factor = max([1.0, *factors])
+        return replace(self, relative=factor * self.relative, seconds=factor * self.seconds)
+
     def at(self, seconds: float) -> float:
         """The standard deviation of a call of so long."""
         return math.hypot(self.relative, self.seconds / seconds)
@@ -141,6 +172,16 @@ class Spread:
         """By how many standard errors more they typically are than this; 0 where there are none."""
         deviations = [abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences]
         return (median(deviations or [USUAL]) / USUAL - 1) * math.sqrt(len(deviations))
+
+
+def _about_medians(differences: Sequence[Difference]) -> list[Difference]:
+    """What differences differ by from the median of their group, as from one that is known."""
+    found = []
+    for of_group in grouped(differences, attrgetter("group")).values():
+        scale = math.sqrt(len(of_group) / max(1, len(of_group) - 1))
+        middle = median(of.value for of in of_group)
+        found += [of._replace(value=scale * (of.value - middle)) for of in of_group]
+    return found
 
 
 def _by_length(

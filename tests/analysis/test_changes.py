@@ -51,6 +51,39 @@ def test_two_runs_of_the_same_raise_no_alarm(runs: int, spread: float) -> None:
     assert held / total >= 0.93
 
 
+def a_run_of_operations(
+    random: Random, two_speeds: float = 1.0, times: dict[str, float] | None = None
+) -> list[BenchmarkRow]:
+    """Twenty operations, and cells of which every third has one of two speeds in each run."""
+    rows = []
+    for op, number in product(range(20), range(8)):
+        seconds = 1e-4 * 2.718281828 ** random.gauss(0, 0.02) * (times or {}).get(f"op{op}", 1.0)
+        if number % 3 == 0 and random.random() < 0.5:
+            seconds *= two_speeds
+        name = {"cell": f"c{8 * op + number:015x}", "op": f"op{op}", "size": f"{8 + number}x8"}
+        rows.append(row("cpu", seconds, **name, ci_low_s=0.99 * seconds, ci_high_s=1.01 * seconds))
+    return rows
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3])
+def test_cells_that_have_one_of_two_speeds_in_a_run_raise_no_alarm(runs: int) -> None:
+    """As calls that are bound by memory, where the caches are shared with other machines."""
+    for seed in range(20):
+        random = Random(seed)
+        before, after = ([a_run_of_operations(random, 1.22) for _ in range(runs)] for _ in "ab")
+        assert not any(change.is_slower for change in cells_of(before, after))
+
+
+@pytest.mark.parametrize("others", [0.5, 1.0])
+def test_operations_that_became_faster_hide_none_that_became_slower(others: float) -> None:
+    times = {"op3": 1.25, "op5": others, "op6": others}
+    for seed in range(10):
+        random = Random(seed)
+        before, after = a_run_of_operations(random), a_run_of_operations(random, times=times)
+        found = {change.op for change in cells_of([before], [after]) if change.is_slower}
+        assert found == {"op3"}
+
+
 def test_what_takes_a_third_longer_is_found_by_the_gate() -> None:
     named = 0
     for seed in range(20):

@@ -11,8 +11,10 @@ Twenty operations, whose functions are in a module of the user's, in a checkout 
     python tests/benchmarks/two_runs.py saved --cells 300 --runs 6
                                 job=compare of each run with the next: alarms at 5 %, what could be
                                 seen, and how often a third more work is found
-    python tests/benchmarks/two_runs.py saved --cells 300 --runs 9 --pooled 3
-                                the same of each three runs with the next three
+    python tests/benchmarks/two_runs.py saved --cells 160 --sizes 600 1400 --runs 6 --keep wide
+                                of calls that are bound by memory
+    python tests/benchmarks/two_runs.py saved --runs 6 --pooled 3 --keep wide
+                                of each three runs with the next three, those that are there
 
 ``found`` draws visits again, in runs of neighbours, from those of a run of ``ab`` (moving-block
 bootstrap: Kuensch, Annals of Statistics 17, 1989), and takes the slower side's times that much
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("what", choices=["ab", "found", "saved"])
     parser.add_argument("folder", nargs="?", type=Path, help="of found: what ab --keep left")
     parser.add_argument("--cells", type=int, default=300)
+    parser.add_argument("--sizes", type=int, nargs=2, default=SIZES, metavar=("LEAST", "MOST"))
     parser.add_argument("--timing", default="quick")
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--pooled", type=int, default=1, help="of saved: runs of a side")
@@ -147,6 +150,8 @@ def _saved(options: argparse.Namespace) -> None:
         work = Path(options.keep or temporary)
         _write_sides(work, ("old",))
         for number in range(options.runs):
+            if (work / f"run{number}").exists():  # kept by an earlier call
+                continue
             run_program(work, ["-m", *_axes(options, f"run{number}")], codes=(0, 1))
             print(f"run {number + 1} of {options.runs}", file=sys.stderr, flush=True)
         runs = [load_run(work / f"run{number}") for number in range(options.runs)]
@@ -212,7 +217,7 @@ def _drawn(visits: Sequence[PairVisit], random: Random) -> list[PairVisit]:
 def _axes(options: argparse.Namespace, folder: str = "out") -> list[str]:
     """About as many cells as were asked for: all operations, in as many sizes as that takes."""
     count = max(2, -(-options.cells // (2 * len(OPERATIONS))))
-    low, high = SIZES
+    low, high = options.sizes
     sizes = [round(low * (high / low) ** (number / (count - 1))) for number in range(count)]
     return [
         *("--config-dir", "conf"),
