@@ -9,10 +9,11 @@ millisecond hardly. Pure functions.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -35,20 +36,18 @@ class Difference(NamedTuple):
 
     seconds: float  # of a call
     value: float  # of natural logarithms
-    group: object = None  # those of one may differ alike, though most others do not
+    group: object = None  # as its operation, which may have changed
+    run: object = None  # those of a group may differ alike in it
 
 
 Sides = Sequence[Sequence[float]]
 """Natural logarithms of a cell's seconds a call in the runs of each side, or in processes."""
 
 
-def about_mean(seconds: float, logs: Sequence[float], group: object = None) -> list[Difference]:
+def about_mean(seconds: float, logs: Sequence[float]) -> list[Difference]:
     """What several log times of a cell differ by from their mean, as from one that is known."""
     scale, mean = math.sqrt(len(logs) / (len(logs) - 1)), fmean(logs)
-    return [
-        Difference(seconds, scale * (value - mean), (group, number))
-        for number, value in enumerate(logs)
-    ]
+    return [Difference(seconds, scale * (value - mean)) for value in logs]
 
 
 def freedom_of(sides: Sides) -> int:
@@ -89,22 +88,9 @@ class Spread:
         changed = [(fmean(before), fmean(after)) for before, after in cells if before and after]
         middle = median([after - before for before, after in changed] or [0.0])
         group_of = list(groups) or [None] * len(cells)
-        differences = list[Difference]()
-        for group, sides in zip(group_of, cells, strict=True):
-            for number, logs in enumerate(sides):
-                if len(logs) > 1:
-                    differences += about_mean(math.exp(fmean(logs)), logs, (group, number))
-        freedom = sum(map(freedom_of, cells))
-
-        # a difference of two runs varies by twice the variance of one; what little it is for all
-        # cells may be another process's
+        differences, freedom = _within_sides(cells, group_of), sum(map(freedom_of, cells))
         if freedom < FEWEST:
-            freedom, differences = len(changed), []
-            for group, (before, after) in zip(group_of, cells, strict=True):
-                if before and after:
-                    change = fmean(after) - fmean(before) - middle
-                    seconds = math.exp(fmean(before))
-                    differences.append(Difference(seconds, change / math.sqrt(2), group))
+            differences, freedom = _between_sides(cells, group_of, middle), len(changed)
         if freedom < FEWEST:
             return None
         spread = cls.of(differences, freedom)
@@ -146,9 +132,13 @@ class Spread:
         """The same, or wider where more of the differences are large than are of a normal one.
 
         Some cells vary by far more than most, as calls that are bound by memory do where a
-        machine's caches have two states. None of the differences may be a change.
+        machine's caches have two states. What the group has that stands out most, as cells of one
+        operation at some sizes, may be a change, and does not count.
         """
-        ordered = sorted(abs(of.value) / (self.at(of.seconds) or math.inf) for of in differences)
+        told = [(abs(of.value) / (self.at(of.seconds) or math.inf), of.group) for of in differences]
+        largest = sorted(told, key=itemgetter(0))[int(TAILS[0] * len(told)) :]
+        most = Counter(map(itemgetter(1), largest)).most_common(1)
+        ordered = sorted(deviation for deviation, group in told if group != most[0][0])
         shares = [share for share in TAILS if (1 - share) * len(ordered) >= FEWEST_BEYOND]
         factors = [quantile(ordered, share) / NORMAL.inv_cdf((1 + share) / 2) for share in shares]
         factor = max([1.0, *factors])
@@ -174,13 +164,41 @@ class Spread:
         return (median(deviations or [USUAL]) / USUAL - 1) * math.sqrt(len(deviations))
 
 
+def _within_sides(cells: Sequence[Sides], groups: Sequence[object]) -> list[Difference]:
+    """What each time differs by from the mean of its cell's on its side, of several."""
+    found = list[Difference]()
+    for group, sides in zip(groups, cells, strict=True):
+        for side, logs in enumerate(sides):
+            if len(logs) > 1:
+                of_side = enumerate(about_mean(math.exp(fmean(logs)), logs))
+                found += [of._replace(group=group, run=(side, number)) for number, of in of_side]
+    return found
+
+
+def _between_sides(
+    cells: Sequence[Sides], groups: Sequence[object], middle: float
+) -> list[Difference]:
+    """What each cell's change differs by from all cells', as that of one time.
+
+    A difference of two runs varies by twice the variance of one; what little it is for all cells
+    may be another process's.
+    """
+    return [
+        Difference(
+            math.exp(fmean(before)), (fmean(after) - fmean(before) - middle) / math.sqrt(2), group
+        )
+        for group, (before, after) in zip(groups, cells, strict=True)
+        if before and after
+    ]
+
+
 def _about_medians(differences: Sequence[Difference]) -> list[Difference]:
-    """What differences differ by from the median of their group, as from one that is known."""
+    """What differences differ by from their group's median in a run, as from one that is known."""
     found = []
-    for of_group in grouped(differences, attrgetter("group")).values():
-        scale = math.sqrt(len(of_group) / max(1, len(of_group) - 1))
-        middle = median(of.value for of in of_group)
-        found += [of._replace(value=scale * (of.value - middle)) for of in of_group]
+    for of_run in grouped(differences, attrgetter("group", "run")).values():
+        scale = math.sqrt(len(of_run) / max(1, len(of_run) - 1))
+        middle = median(of.value for of in of_run)
+        found += [of._replace(value=scale * (of.value - middle)) for of in of_run]
     return found
 
 

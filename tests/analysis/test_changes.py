@@ -52,15 +52,19 @@ def test_two_runs_of_the_same_raise_no_alarm(runs: int, spread: float) -> None:
 
 
 def a_run_of_operations(
-    random: Random, two_speeds: float = 1.0, times: dict[str, float] | None = None
+    random: Random,
+    two_speeds: float = 1.0,
+    times: dict[str, float] | None = None,
+    count: int = 20,
+    sizes: int = 8,
 ) -> list[BenchmarkRow]:
-    """Twenty operations, and cells of which every third has one of two speeds in each run."""
+    """Operations with cells of which every third has one of two speeds in each run."""
     rows = []
-    for op, number in product(range(20), range(8)):
+    for op, number in product(range(count), range(sizes)):
         seconds = 1e-4 * 2.718281828 ** random.gauss(0, 0.02) * (times or {}).get(f"op{op}", 1.0)
         if number % 3 == 0 and random.random() < 0.5:
             seconds *= two_speeds
-        name = {"cell": f"c{8 * op + number:015x}", "op": f"op{op}", "size": f"{8 + number}x8"}
+        name = {"cell": f"c{sizes * op + number:015x}", "op": f"op{op}", "size": f"{8 + number}x8"}
         rows.append(row("cpu", seconds, **name, ci_low_s=0.99 * seconds, ci_high_s=1.01 * seconds))
     return rows
 
@@ -82,6 +86,19 @@ def test_operations_that_became_faster_hide_none_that_became_slower(others: floa
         before, after = a_run_of_operations(random), a_run_of_operations(random, times=times)
         found = {change.op for change in cells_of([before], [after]) if change.is_slower}
         assert found == {"op3"}
+
+
+def test_an_operation_that_became_slower_at_some_sizes_is_named_there() -> None:
+    slower = [f"{8 + number}x8" for number in range(7, 12)]
+    for seed in range(10):
+        random = Random(seed)
+        before, after = (a_run_of_operations(random, count=5, sizes=12) for _ in "ab")
+        after = [
+            replace(r, median_s=1.5 * r.median_s) if r.op == "op3" and r.size in slower else r
+            for r in after
+        ]
+        found = [change for change in cells_of([before], [after]) if change.is_slower]
+        assert [(change.op, change.size) for change in found] == [("op3", size) for size in slower]
 
 
 def test_what_takes_a_third_longer_is_found_by_the_gate() -> None:
