@@ -85,12 +85,16 @@ class Spread:
         Cells of one of the ``groups`` may change alike, as those of an operation; without them
         nothing is known of how far the largest differences go that are no change.
         """
-        changed = [(fmean(before), fmean(after)) for before, after in cells if before and after]
-        middle = median([after - before for before, after in changed] or [0.0])
         group_of = list(groups) or [None] * len(cells)
+        changed = _between_sides(cells, group_of)
+        middle = median([of.value for of in changed] or [0.0])
         differences, freedom = _within_sides(cells, group_of), sum(map(freedom_of, cells))
+
+        # a difference of two runs varies by twice the variance of one; what little it is for all
+        # cells may be another process's
         if freedom < FEWEST:
-            differences, freedom = _between_sides(cells, group_of, middle), len(changed)
+            of_one = [of._replace(value=(of.value - middle) / math.sqrt(2)) for of in changed]
+            differences, freedom = of_one, len(changed)
         if freedom < FEWEST:
             return None
         spread = cls.of(differences, freedom)
@@ -137,8 +141,8 @@ class Spread:
         """
         told = [(abs(of.value) / (self.at(of.seconds) or math.inf), of.group) for of in differences]
         largest = sorted(told, key=itemgetter(0))[int(TAILS[0] * len(told)) :]
-        most = Counter(map(itemgetter(1), largest)).most_common(1)
-        ordered = sorted(deviation for deviation, group in told if group != most[0][0])
+        ((standing_out, _),) = Counter(map(itemgetter(1), largest)).most_common(1)
+        ordered = sorted(deviation for deviation, group in told if group != standing_out)
         shares = [share for share in TAILS if (1 - share) * len(ordered) >= FEWEST_BEYOND]
         factors = [quantile(ordered, share) / NORMAL.inv_cdf((1 + share) / 2) for share in shares]
         factor = max([1.0, *factors])
@@ -175,18 +179,10 @@ def _within_sides(cells: Sequence[Sides], groups: Sequence[object]) -> list[Diff
     return found
 
 
-def _between_sides(
-    cells: Sequence[Sides], groups: Sequence[object], middle: float
-) -> list[Difference]:
-    """What each cell's change differs by from all cells', as that of one time.
-
-    A difference of two runs varies by twice the variance of one; what little it is for all cells
-    may be another process's.
-    """
+def _between_sides(cells: Sequence[Sides], groups: Sequence[object]) -> list[Difference]:
+    """What the means of each cell's two sides differ by, where it has both."""
     return [
-        Difference(
-            math.exp(fmean(before)), (fmean(after) - fmean(before) - middle) / math.sqrt(2), group
-        )
+        Difference(math.exp(fmean(before)), fmean(after) - fmean(before), group)
         for group, (before, after) in zip(groups, cells, strict=True)
         if before and after
     ]

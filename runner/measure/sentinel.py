@@ -41,11 +41,19 @@ class Sentinel:
         device: where they run.
         clock: that of what is measured there.
         best: seconds of each kernel when this machine is at its best; None: not known yet.
+        is_of_latest: whether that is of the latest runs alone, which gave an older one up.
     """
 
     calm_within = CALM
 
-    def __init__(self, device: torch.device, clock: Clock, best: Sequence[float] | None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        clock: Clock,
+        best: Sequence[float] | None,
+        *,
+        is_of_latest: bool = False,
+    ) -> None:
         self._clock, self.known = clock, best
         self._neutral = partial(neutral, device)
         with self._neutral():
@@ -60,7 +68,7 @@ class Sentinel:
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
         self._last_s = -math.inf
         self.has_relearned = False  # whether the known best was given up
-        self.is_of_latest = False  # whether it is of the latest runs, which gave an older one up
+        self.is_of_latest = is_of_latest
 
     @property
     def rested_s(self) -> float:

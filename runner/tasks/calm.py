@@ -97,6 +97,6 @@ def _sentinel(task: Task) -> Sentinel:
     if key not in sentinels:
         known = known_best(*key) if task.state.shares_best else None
         clock = task.device.plain_clock()
-        sentinels[key] = Sentinel(task.device.torch, clock, known)
-        sentinels[key].is_of_latest = known is not None and is_of_latest(*key)
+        of_latest = known is not None and is_of_latest(*key)
+        sentinels[key] = Sentinel(task.device.torch, clock, known, is_of_latest=of_latest)
     return sentinels[key]

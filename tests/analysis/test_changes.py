@@ -61,7 +61,7 @@ def a_run_of_operations(
     """Operations with cells of which every third has one of two speeds in each run."""
     rows = []
     for op, number in product(range(count), range(sizes)):
-        seconds = 1e-4 * 2.718281828 ** random.gauss(0, 0.02) * (times or {}).get(f"op{op}", 1.0)
+        seconds = 1e-4 * random.lognormvariate(0, 0.02) * (times or {}).get(f"op{op}", 1.0)
         if number % 3 == 0 and random.random() < 0.5:
             seconds *= two_speeds
         name = {"cell": f"c{sizes * op + number:015x}", "op": f"op{op}", "size": f"{8 + number}x8"}

@@ -150,7 +150,7 @@ def _saved(options: argparse.Namespace) -> None:
         work = Path(options.keep or temporary)
         _write_sides(work, ("old",))
         for number in range(options.runs):
-            if (work / f"run{number}").exists():  # kept by an earlier call
+            if (work / f"run{number}" / "results.csv").exists():  # kept by an earlier call
                 continue
             run_program(work, ["-m", *_axes(options, f"run{number}")], codes=(0, 1))
             print(f"run {number + 1} of {options.runs}", file=sys.stderr, flush=True)
