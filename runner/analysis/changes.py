@@ -57,7 +57,8 @@ NOTABLE = {
 """Columns whose change is named, from which value on, and from which factor on."""
 
 PASSING = {
-    *("contended", "slow_machine", "single_call", "throttled", "uneven", "multimodal", "placement")
+    *("contended", "slow_machine", "slow_memory", "single_call", "throttled", "uneven"),
+    *("multimodal", "placement"),
 }
 """Flags that depend on the moment."""
 

@@ -425,6 +425,8 @@ FRESH = "first_touch"
 
 SLOW_MACHINE = "slow_machine"
 
+SLOW_MEMORY = "slow_memory"
+
 OF_MOMENTS = ("contended", SLOW_MACHINE)
 """Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""
 
@@ -435,9 +437,10 @@ def is_disturbed(row: BenchmarkRow) -> bool:
 
 
 def slowdown_in(*rows: BenchmarkRow) -> float:
-    """How slow the machine was in the times of the worse of these rows; 1 in calm moments."""
-    slow = (row for row in rows if SLOW_MACHINE in row.flags)
-    return max((row.machine_slowdown or math.inf for row in slow), default=1.0)
+    """How slow the machine, or memory, was in the times of the worse of these rows; 1: in none."""
+    slowdowns = [row.machine_slowdown for row in rows if SLOW_MACHINE in row.flags]
+    slowdowns += [row.memory_slowdown for row in rows if SLOW_MEMORY in row.flags]
+    return max((slowdown or math.inf for slowdown in slowdowns), default=1.0)
 
 
 def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:

@@ -27,6 +27,7 @@ def combined(
     medians = _medians(used)
     middle = median(medians)
     slowdowns = filter(None, (earlier.machine_slowdown, latest.machine_slowdown))
+    of_memory = filter(None, (earlier.memory_slowdown, latest.memory_slowdown))
     was_slow = earlier.as_it_came_s is not None or latest.as_it_came_s is not None
 
     # the interval is of the geometric mean, and need not hold the median
@@ -44,6 +45,7 @@ def combined(
         ci_high_s=None if high is None else max(high, middle),
         **spread_of(times),
         machine_slowdown=max(slowdowns, default=None),
+        memory_slowdown=max(of_memory, default=None),
         as_it_came_s=median(_medians(samples)) if was_slow else None,
         samples=len(used),
         processes=len(medians),

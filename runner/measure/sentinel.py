@@ -13,20 +13,14 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
-from typing import NamedTuple
 
 import torch
 
-from runner.calls import Thunk
 from runner.measure.host_clock import Clock
+from runner.measure.kernels import OF_MACHINE, Kernels
 from runner.measure.switches import neutral
 from runner.stats.intervals import quantile
 
-BLOCK_S = 0.0001
-UNTIMED_S = 0.001  # of calls before the blocks: what ran before has left its own state
-TIMED_S = 0.001  # of blocks, of which the median counts: each varies by a tenth in calm moments
-FEWEST_BLOCKS = 3
-LONGEST_S = 0.005  # of blocks that wait for their launches as well
 CALM = 1.15  # slower than at the machine's best by less than this: calm
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
@@ -42,6 +36,7 @@ class Sentinel:
         clock: that of what is measured there.
         best: seconds of each kernel when this machine is at its best; None: not known yet.
         is_of_latest: whether that is of the latest runs alone, which gave an older one up.
+        kernels: what is timed.
     """
 
     calm_within = CALM
@@ -53,11 +48,12 @@ class Sentinel:
         best: Sequence[float] | None,
         *,
         is_of_latest: bool = False,
+        kernels: Kernels = OF_MACHINE,
     ) -> None:
         self._clock, self.known = clock, best
         self._neutral = partial(neutral, device)
         with self._neutral():
-            self._kernels = [_Kernel.of(call, clock) for call in _calls_on(device)]
+            self._kernels = kernels.on(device, clock)
         # of the seconds that are over, and the readings of the one that is not
         self._of_seconds: deque[tuple[float, ...]] = deque(maxlen=SECONDS_KEPT - 1)
         self._in_second: list[tuple[float, ...]] = []
@@ -128,41 +124,3 @@ def _medians(readings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
 
 def _over(seconds: float, best: float) -> float:
     return seconds / best if best > 0 else 1.0
-
-
-def _calls_on(device: torch.device) -> list[Thunk]:
-    """A sum of 4 MB, additions of 64x64, and last products of 128x128, slowest to settle."""
-    draw = partial(torch.randn, dtype=torch.float32, device=device)
-    product, small, many = draw(128, 128), draw(64, 64), draw(1024 * 1024)
-    return [many.sum, lambda: torch.add(small, small), lambda: torch.mm(product, product)]
-
-
-class _Kernel(NamedTuple):
-    """A call that is timed, and how often."""
-
-    call: Thunk
-    calls: int  # of a block
-    untimed: int  # calls before the blocks
-    blocks: int
-
-    @classmethod
-    def of(cls, call: Thunk, clock: Clock) -> _Kernel:
-        """With as many calls as take their time here."""
-        for _ in range(10):
-            call()
-        begun = clock.now()
-        call_s = min(clock.time(call, 5).wall_s for _ in range(5)) / 5
-        block_s = (clock.now() - begun) / 5  # an accelerator is kept busy while they are launched
-        if call_s <= 0:
-            return cls(call, 1, 1, FEWEST_BLOCKS)
-        most = getattr(clock, "most_calls", 1000)
-        calls, untimed = (max(1, min(most, round(s / call_s))) for s in (BLOCK_S, UNTIMED_S))
-        blocks = min(TIMED_S / (calls * call_s), LONGEST_S / max(block_s, call_s))
-        return cls(call, calls, untimed, max(FEWEST_BLOCKS, round(blocks)))
-
-    def read(self, clock: Clock) -> float:
-        """Seconds of a call now."""
-        for _ in range(self.untimed):
-            self.call()
-        blocks_s = [clock.time(self.call, self.calls).wall_s for _ in range(self.blocks)]
-        return median(blocks_s) / self.calls

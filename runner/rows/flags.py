@@ -39,6 +39,7 @@ FLAGS = {
     "uneven": Flag("a call takes far longer in the mean than in the median"),
     "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),
     "placement": Flag("its time depends on where in memory its tensors lie", False),
+    "slow_memory": Flag("memory was slow, and the call is bound by it", False),
     "first_touch": Flag("most of the time goes to fresh memory for the output", False),
     "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", False),
     "profiler_differs": Flag("the profiler tells another time than the device's events", False),

@@ -52,6 +52,7 @@ from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
 from runner.tasks.in_model import FEWEST_PASSES, times_in_model
+from runner.tasks.memory_watch import MemoryWatch
 from runner.tasks.output import (
     OutputSummary,
     bytes_read,
@@ -86,6 +87,7 @@ class Ready:
     clock: Clock
     on_first_result: Callable[[Any], None]
     readings: DeviceReadings
+    memory: MemoryWatch
     saved_bytes: int | None  # for its backward pass; None: there is none
     is_first: bool  # whether it is the first of its callable at this shape and dtype in the process
     is_first_of_all: bool
@@ -141,6 +143,7 @@ def prepare(task: Task) -> Ready:
         MemoryError: the inputs and outputs do not fit.
     """
     cell, device = task.cell, task.device
+    memory = MemoryWatch.of(task)  # whose kernel has its memory before the cell's is counted
     readings, called = DeviceReadings(device), task.state.called
     kind = (cell.operation.call, cell.impl, cell.size, cell.dtype, cell.device, cell.compile)
     first = kind not in called, not called
@@ -185,9 +188,10 @@ def prepare(task: Task) -> Ready:
         flush = device.flush_cache if cell.cache == "cold" else lambda: None
         clock = ColdClock(clock, flush)
     first_s = clock.time(call, 1).wall_s if own and first[0] else None
+    memory.look()
     readings.timing_begins()
     made = task, bound, compile_s, first_s, tensors, output, flop
-    of_call = call, clock, look_at_first, readings
+    of_call = call, clock, look_at_first, readings, memory
     return Ready(*made, *of_call, saved_bytes, *first)
 
 
@@ -207,6 +211,7 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     """Look for what would mislead about the times, check what was timed, and make the row."""
     task = ready.task
     ready.readings.timing_ended(ready.call)
+    ready.memory.look()
     energy, profile = _energy(ready, measured), _profile(ready, measured)
     _write_trace(ready, measured)
     task.report_step("looking for what would mislead")
@@ -373,6 +378,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         first_call_s=(ready.first_s or measured.first_call_s) if ready.is_first else None,
         first_in_process=ready.is_first_of_all,
         saved_bytes=ready.saved_bytes,
+        memory_slowdown=ready.memory.slowdown,
         slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         build_s=ready.build_s(measured.median_s),
@@ -404,6 +410,7 @@ def _flags(
         "denormal": output.denormal,
         "above_peak": above_peak(work.get("fraction_of_peak"), work.get("bound")),
         "throttled": own_doing or readings.throttled,
+        "slow_memory": ready.memory.slows(measured.median_s),
     }
     return merged(compress(flags, flags.values()), measured.flags, detected)
 

@@ -9,13 +9,13 @@ from functools import partial
 import torch
 
 from runner.measure.gate import Gate
+from runner.measure.kernels import OF_MACHINE, Kernels
 from runner.measure.machine_best import is_of_latest, known_best, remember
 from runner.measure.sentinel import Sentinel
 from runner.rows.rows import LEARNED_AGAIN
-from runner.tasks.task import Task, WorkerState
+from runner.tasks.task import SentinelKey, Task, WorkerState
 
 SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
-SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
 # lost in a row that gave hardly a calm moment, or so many times what a cell may lose where that is
 # more: nothing waits any more
 FUTILE_S = 10.0
@@ -30,11 +30,11 @@ def gate_for(tasks: Sequence[Task], shares: int = 1) -> Gate:
     patience_s = _patience_s(tasks, shares)
     if any(task.cell.timing.max_time_s < SHORTEST_S for task in tasks):
         return Gate(())
-    sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
+    sentinels: dict[SentinelKey, tuple[Sentinel, Callable[[], None]]] = {}
     for task in tasks:
         enter = partial(set_threads, task.threads)
         enter()
-        sentinels[_key(task)] = (_sentinel(task), enter)
+        sentinels[_key(task)] = (sentinel_of(task), enter)
     watch = [task.device.sensors.watch for task in tasks if not task.device.is_cpu]
     gate = Gate(list(sentinels.values()), patience_s, tasks[0].report_wait, watch)
     tasks[0].state.gates.append(gate)
@@ -74,12 +74,14 @@ def slowdown_against(task: Task) -> str | None:
 
 def keep_best(state: WorkerState) -> None:
     """Keep what the sentinels have seen for later runs, now and then."""
-    for (device_name, threads), sentinel in state.sentinels.items():
-        if state.shares_best and sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
+    for (device_name, threads, kernels), sentinel in state.sentinels.items():
+        looked = sentinel.seconds - sentinel.kept_seconds
+        if state.shares_best and looked >= kernels.kept_after:
             sentinel.kept_seconds = sentinel.seconds
             sentinel.relearn()
             seen = sentinel.began_s, sentinel.seconds, sentinel.own_best
-            remember(device_name, threads, *seen, relearned=sentinel.has_relearned)
+            again = sentinel.has_relearned
+            remember(device_name, threads, *seen, relearned=again, kernels=kernels)
 
 
 def set_threads(threads: int) -> None:
@@ -88,15 +90,17 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _key(task: Task) -> tuple[str, int]:
-    return task.device.name, task.threads if task.device.is_cpu else 0
-
-
-def _sentinel(task: Task) -> Sentinel:
-    sentinels, key = task.state.sentinels, _key(task)
+def sentinel_of(task: Task, kernels: Kernels = OF_MACHINE) -> Sentinel:
+    """The worker's sentinel of such kernels on the cell's device, with as many threads."""
+    sentinels, key = task.state.sentinels, _key(task, kernels)
     if key not in sentinels:
         known = known_best(*key) if task.state.shares_best else None
         clock = task.device.plain_clock()
         of_latest = known is not None and is_of_latest(*key)
-        sentinels[key] = Sentinel(task.device.torch, clock, known, is_of_latest=of_latest)
+        of_device = task.device.torch, clock, known
+        sentinels[key] = Sentinel(*of_device, is_of_latest=of_latest, kernels=kernels)
     return sentinels[key]
+
+
+def _key(task: Task, kernels: Kernels = OF_MACHINE) -> SentinelKey:
+    return task.device.name, task.threads if task.device.is_cpu else 0, kernels

@@ -20,6 +20,7 @@ from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
 from runner.measure.device import Device, KnownOfDevices
 from runner.measure.gate import WAITING, Gate
+from runner.measure.kernels import Kernels
 from runner.measure.peaks import Peak
 from runner.measure.sentinel import Sentinel
 from runner.measure.switches import Switches
@@ -29,6 +30,7 @@ Function = Callable[..., Any]
 ReportStep = Callable[[str], None]
 VerdictKey = tuple[str, torch.dtype, torch.device, str]
 MemoryKey = tuple[str, int, float, float]
+SentinelKey = tuple[str, int, Kernels]
 
 
 class Verdict(NamedTuple):
@@ -53,8 +55,8 @@ class WorkerState:
     # what has been called here, by callable, size, dtype, device and whether it is compiled
     called: set[tuple[object, ...]] = field(default_factory=set)
     devices: KnownOfDevices = field(default_factory=KnownOfDevices)
-    # by the device's name and the number of threads
-    sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
+    # by the device's name, the number of threads and what they time
+    sentinels: dict[SentinelKey, Sentinel] = field(default_factory=dict)
     # whether this machine's best is the same as in other runs: an environment may slow kernels down
     shares_best: bool = True
     began_s: float = field(default_factory=time.monotonic)

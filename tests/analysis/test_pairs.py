@@ -62,6 +62,16 @@ def test_what_disturbed_a_row_has_been_set_aside_from_the_visits(flag: str) -> N
     assert (found.pair_processes, found.processes_in_all) == (1, 2)
 
 
+def test_a_ratio_of_two_moments_holds_how_slow_memory_was() -> None:
+    pairs = told_apart([1.0] * 200, [], slowdown=1.0)
+    found = [
+        compare((row("cpu"), row("gpu", 0.9, cell="gpu alone", **values)), REPORT, pairs=pairs)[0]
+        for values in ({}, {"flags": ("slow_memory",), "memory_slowdown": 1.2})
+    ]
+    assert [speedup.verdict for speedup in found] == ["faster", "unclear"]
+    assert found[1].low == pytest.approx(found[0].low / 1.2)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("is_paired_elsewhere", [False, True])
 def test_a_ratio_of_two_moments_holds_how_slow_the_machine_was(is_paired_elsewhere: bool) -> None:
     pairs = told_apart([1.0] * 200, [], slowdown=1.1) if is_paired_elsewhere else Pairs([])

@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from runner.measure.gate import WAITING  # noqa: E402
-from runner.measure.machine_best import KEPT, KERNELS  # noqa: E402
+from runner.measure.kernels import OF_MACHINE  # noqa: E402
+from runner.measure.machine_best import KEPT  # noqa: E402
 from runner.rows.rows import grouped  # noqa: E402
 from tests.support.neighbours import in_phases, neighbours, throughout  # noqa: E402
 from tests.support.program import run_program  # noqa: E402
@@ -70,7 +71,7 @@ def main() -> None:
         of_case = grouped((row for row in idle if row["median_s"]), case_of)
         idle_s = {case: median(map(_seconds, rows)) for case, rows in of_case.items()}
         _print(idle, idle_s)
-        print(f"  history: {len(KEPT.read())} lines")
+        print(f"  history: {len(KEPT[OF_MACHINE].read())} lines")
         _keep_faster(work)
         for name, (busy, caches) in SCENARIOS.items():
             with neighbours(os.cpu_count() or 1, busy) if busy else nullcontext():
@@ -79,11 +80,11 @@ def main() -> None:
 
 def _keep_faster(work: Path) -> None:
     """A history in which all kernels took less time than in the idle run's."""
-    lines = KEPT.read()
+    lines = KEPT[OF_MACHINE].read()
     os.environ["XDG_CACHE_HOME"] = str(work / "faster")
     for line in lines:
-        seconds = {name: getattr(line, name) / FASTER for name in KERNELS}
-        KEPT.put(replace(line, **seconds), patience_s=1)
+        seconds = {name: best_s / FASTER for name, best_s in line.kernels.items()}
+        KEPT[OF_MACHINE].put(replace(line, **seconds), patience_s=1)
 
 
 def _swept(name: str, work: Path, caches: str, axes: Sequence[str]) -> list[Row]:

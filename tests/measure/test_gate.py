@@ -13,6 +13,7 @@ from runner.measure import machine_best
 from runner.measure.engine import Opening, Sampled, measurement, sample_warm
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
+from runner.measure.kernels import OF_MACHINE
 from runner.measure.sentinel import FEWEST_SECONDS, RELEARN_AFTER_S, Sentinel
 from runner.measure.switches import Switches
 from runner.measure.visits import Shape, Side, visit_in_turn
@@ -391,7 +392,7 @@ def test_a_best_that_nothing_comes_near_for_minutes_is_learned_again(tmp_path, m
     sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), far)
     reading = sentinel.read()
     assert sentinel.slowdown(reading) > 100
-    state = WorkerState(sentinels={("cpu x", 1): sentinel})
+    state = WorkerState(sentinels={("cpu x", 1, OF_MACHINE): sentinel})
 
     sentinel.seconds = RELEARN_AFTER_S - 1
     calm.keep_best(state)
@@ -438,7 +439,7 @@ def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, mo
     machine_best.remember("cpu x", 2, now - 60, 100, (5e-5, 5e-5, 1e-6))
     machine_best.remember("cpu x", 1, now - 60, 200, BEST)  # the same run, later
     assert machine_best.known_best("cpu x", 1) == BEST
-    assert len(machine_best.KEPT.path.read_text().splitlines()) == 3
+    assert len(machine_best.KEPT[OF_MACHINE].path.read_text().splitlines()) == 3
 
     # an old run that was luckier counts less than what has been seen since
     lucky = (5e-5, 5e-5, 5e-7)
@@ -495,6 +496,6 @@ def test_where_much_was_lost_for_nothing_no_cell_waits_until_it_is_calm_again(lo
 @pytest.mark.parametrize("text", ["", "host\nx\n", "\0", "host,device_name\n" + "x" * 1000])
 def test_a_damaged_file_holds_no_best(tmp_path, monkeypatch, text):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    machine_best.KEPT.path.parent.mkdir()
-    machine_best.KEPT.path.write_text(text)
+    machine_best.KEPT[OF_MACHINE].path.parent.mkdir()
+    machine_best.KEPT[OF_MACHINE].path.write_text(text)
     assert machine_best.known_best("cpu x", 1) is None

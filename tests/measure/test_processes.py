@@ -29,6 +29,7 @@ def test_the_interval_covers_the_spread_between_processes() -> None:
         ci_high_s=1.001,
         samples=9,
         machine_slowdown=1.02,
+        memory_slowdown=1.2,
         preempted_samples=1,
         flop=11,
         flags=("view",),
@@ -44,7 +45,7 @@ def test_the_interval_covers_the_spread_between_processes() -> None:
         ),
         samples,
     )
-    assert both.machine_slowdown == 1.3
+    assert (both.machine_slowdown, both.memory_slowdown) == (1.3, 1.2)
     assert both.as_it_came_s == pytest.approx(1.1)  # of each process, with what was set aside
     assert both.median_s == pytest.approx(1.1)
     assert both.processes == 3

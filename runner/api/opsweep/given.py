@@ -27,6 +27,7 @@ from runner.config.size import Size, shape_text
 from runner.measure.device import Device, DeviceReadings, find_device
 from runner.measure.switches import Switches
 from runner.tasks.benchmark import Ready
+from runner.tasks.memory_watch import MemoryWatch
 from runner.tasks.output import OutputSummary
 from runner.tasks.task import Task, WorkerState
 
@@ -111,7 +112,8 @@ class FunctionOfTensors:
         tensors = inputs_of(bound, "forward", device.torch)
         output, clock = OutputSummary(bound, tensors, device), device.clock(task.threads)
         made = task, bound, None, None, tensors, output, None, bound.call_with(tensors), clock
-        return Ready(*made, lambda result: None, DeviceReadings(device), None, True, False)
+        readings, memory = DeviceReadings(device), MemoryWatch(0, None)
+        return Ready(*made, lambda result: None, readings, memory, None, True, False)
 
     def with_gradient(self) -> BoundCase:
         """The function as one of those inputs whose gradients are checked.

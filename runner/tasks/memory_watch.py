@@ -1,0 +1,55 @@
+"""How slow memory was around a cell that moves more than a core's own cache holds.
+
+What other programs leave a core of the caches that it shares may change a call's time by a fifth,
+for minutes, while sums and products are as fast as ever. No moment is waited for: it would be long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runner.measure.kernels import ADDED_BYTES, OF_MEMORY
+from runner.measure.sentinel import Sentinel
+from runner.tasks.calm import SHORTEST_S, sentinel_of
+from runner.tasks.task import Task
+
+OWN_CACHE_BYTES = 512 * 1024  # of inputs and outputs, which a core's own cache holds with the rest
+BOUND = 0.2  # of the bytes a second that the kernel moves: a call that moves fewer waits for other
+
+
+@dataclass
+class MemoryWatch:
+    """Readings of the kernel that is bound by memory, shortly before and after."""
+
+    moved_bytes: int  # by a call, its inputs and outputs
+    sentinel: Sentinel | None  # None: it is not looked at
+    readings: list[tuple[float, ...]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, task: Task) -> MemoryWatch:
+        """That of a cell: on the CPU, where it moves that much and there is time to look."""
+        moved_bytes = task.cell.tensor_bytes
+        is_long = task.cell.timing.max_time_s >= SHORTEST_S
+        is_watched = task.device.is_cpu and is_long and moved_bytes > OWN_CACHE_BYTES
+        return cls(moved_bytes, sentinel_of(task, OF_MEMORY) if is_watched else None)
+
+    def look(self) -> None:
+        """Read the kernel."""
+        if self.sentinel is not None:
+            self.readings.append(self.sentinel.read())
+
+    @property
+    def slowdown(self) -> float | None:
+        """How many times longer than at its best it took, at most; None: it was not read."""
+        if self.sentinel is None:
+            return None
+        return max(map(self.sentinel.slowdown, self.readings), default=None)
+
+    def slows(self, call_s: float) -> bool:
+        """Whether a call of so many seconds may have been slowed by it."""
+        slowdown = self.slowdown
+        if self.sentinel is None or slowdown is None:
+            return False
+        (reading_s,) = self.readings[-1]
+        is_bound = self.moved_bytes * reading_s >= BOUND * ADDED_BYTES * call_s
+        return is_bound and slowdown > self.sentinel.calm_within
