@@ -14,7 +14,7 @@ from runner.tasks.calm import SHORTEST_S, sentinel_of
 from runner.tasks.task import Task
 
 OWN_CACHE_BYTES = 512 * 1024  # of inputs and outputs, which a core's own cache holds with the rest
-BOUND = 0.2  # of the bytes a second that the kernel moves: a call that moves fewer waits for other
+BOUND = 0.1  # of the bytes a second that the kernel moves: a call that moves fewer waits for other
 
 
 @dataclass
