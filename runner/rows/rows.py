@@ -92,7 +92,7 @@ class BenchmarkRow(Row):
     # kernels; blank: not measured
     machine_slowdown: float | None = None
     # how many times longer than at its best, of this run and earlier ones, additions of 12 MB took
-    # before or after the samples; blank: not measured, as the cell moves little or on a device
+    # before or after the samples, at most; blank: it moves less than 6 MB, or is not on the CPU
     memory_slowdown: float | None = None
     # which best ``machine_slowdown`` refers to: earlier runs, this run where there were none, this
     # run, again, where nothing came near theirs, or latest runs, where these had come near none

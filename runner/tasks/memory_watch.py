@@ -1,7 +1,7 @@
-"""How slow memory was around a cell that moves more than a core's own cache holds.
+"""How slow memory was around a cell that moves much of it, as fast as it can.
 
-What other programs leave a core of the caches that it shares may change a call's time by a fifth,
-for minutes, while sums and products are as fast as ever. No moment is waited for: it would be long.
+On a machine that others share such a call has one of two times, a fifth apart, for seconds or
+minutes, while sums and products are as fast as ever. No moment is waited for: it would be long.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from runner.measure.sentinel import Sentinel
 from runner.tasks.calm import SHORTEST_S, sentinel_of
 from runner.tasks.task import Task
 
-OWN_CACHE_BYTES = 512 * 1024  # of inputs and outputs, which a core's own cache holds with the rest
-BOUND = 0.1  # of the bytes a second that the kernel moves: a call that moves fewer waits for other
+# of the bytes that the kernel moves, and of those that it moves a second: smaller calls find their
+# data nearer, and slower ones wait for something else
+LIKE = 0.5
 
 
 @dataclass
@@ -27,10 +28,10 @@ class MemoryWatch:
 
     @classmethod
     def of(cls, task: Task) -> MemoryWatch:
-        """That of a cell: on the CPU, where it moves that much and there is time to look."""
+        """That of a cell: on the CPU, where it moves so much and there is time to look."""
         moved_bytes = task.cell.tensor_bytes
         is_long = task.cell.timing.max_time_s >= SHORTEST_S
-        is_watched = task.device.is_cpu and is_long and moved_bytes > OWN_CACHE_BYTES
+        is_watched = task.device.is_cpu and is_long and moved_bytes >= LIKE * ADDED_BYTES
         return cls(moved_bytes, sentinel_of(task, OF_MEMORY) if is_watched else None)
 
     def look(self) -> None:
@@ -51,5 +52,5 @@ class MemoryWatch:
         if self.sentinel is None or slowdown is None:
             return False
         (reading_s,) = self.readings[-1]
-        is_bound = self.moved_bytes * reading_s >= BOUND * ADDED_BYTES * call_s
+        is_bound = self.moved_bytes * reading_s >= LIKE * ADDED_BYTES * call_s
         return is_bound and slowdown > self.sentinel.calm_within

@@ -39,14 +39,14 @@ def seen_best(state, addition_s):
 def test_a_call_that_is_bound_by_memory_is_flagged_where_that_is_slow(state):
     seen_best(state, 1e-9)
     for op, is_bound in {"add": True, "matmul": False}.items():
-        row = benchmark(state, op, size=512)
+        row = benchmark(state, op, size=1024)
         assert row.memory_slowdown is not None and row.memory_slowdown > 1.15
         assert ("slow_memory" in row.flags) == is_bound
 
 
 def test_where_memory_is_as_fast_as_ever_there_is_no_flag(state):
     name = seen_best(state, 1.0)
-    row = benchmark(state, "add", size=512)
+    row = benchmark(state, "add", size=1024)
     assert row.memory_slowdown is not None and row.memory_slowdown < 1.15
     assert "slow_memory" not in row.flags
 
@@ -60,7 +60,7 @@ def test_where_memory_is_as_fast_as_ever_there_is_no_flag(state):
 
 
 @pytest.mark.parametrize(
-    "values", [{"size": 8}, {"size": 512, "timing": replace(QUICK, max_time_s=0.1)}]
+    "values", [{"size": 512}, {"size": 1024, "timing": replace(QUICK, max_time_s=0.1)}]
 )
 def test_a_cell_that_moves_little_or_has_no_time_does_not_look(state, values):
     seen_best(state, 1e-9)
@@ -70,7 +70,7 @@ def test_a_cell_that_moves_little_or_has_no_time_does_not_look(state, values):
 
 def test_the_slower_one_of_two_readings_counts(state):
     seen_best(state, 1e-4)
-    benchmark(state, "add", size=512)
+    benchmark(state, "add", size=1024)
     (sentinel,) = (of for (*_, kernels), of in state.sentinels.items() if kernels is OF_MEMORY)
     watch = memory_watch.MemoryWatch(2**20, sentinel, [(2e-4,), (1e-4,)])
     assert watch.slowdown == pytest.approx(2.0)
