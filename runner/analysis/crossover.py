@@ -222,7 +222,8 @@ def _curvature(points: Sequence[CurvePoint], below: int) -> float:
 def _point(speedup: Speedup, transfers: str, least: float) -> CurvePoint | None:
     """A size of a curve that wins above a ratio of ``least``.
 
-    None where it has no interval, or one from which nothing may be claimed.
+    None where it has no interval, or one from which nothing may be claimed. A ratio that is not
+    called faster does not surely win, whatever its own interval.
     """
     prefix = PREFIXES[transfers]
     ratio, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(speedup)
@@ -230,6 +231,8 @@ def _point(speedup: Speedup, transfers: str, least: float) -> CurvePoint | None:
         return None
     if speedup.reason in (BUSY, SLOW):
         return None
+    if speedup.verdict == "unclear" and transfers == "none":  # among so many it may be chance
+        low = min(low, least)
     return CurvePoint(
         math.log(speedup.elements), *(math.log(end / least) for end in (ratio, low, high))
     )

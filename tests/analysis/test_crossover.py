@@ -91,6 +91,24 @@ def test_a_ratio_of_which_nothing_may_be_claimed_is_no_point_of_a_curve() -> Non
     assert all(curve.state == "no_ratio" for curve in crossovers(busy))
 
 
+def test_a_ratio_that_may_be_chance_among_so_many_makes_no_crossover() -> None:
+    times = {8: 1.2, 16: 1.1, 32: 0.9}
+    rows = list(chain.from_iterable(measured_once(n, seconds) for n, seconds in times.items()))
+    speedups = compare(rows, Report())
+    sure = [replace(one, verdict="faster" if one.size == "32x32" else "slower") for one in speedups]
+    maybe = [replace(one, verdict="unclear") if one.size == "32x32" else one for one in sure]
+    assert [crossovers(found)[0].state for found in (sure, maybe)] == ["found", "unresolved"]
+
+
+def measured_once(n: int, other_s: float) -> list[BenchmarkRow]:
+    """A row of each side at n x n; the baseline takes a second."""
+    sides = {"cpu": 1.0, "gpu": other_s}
+    return [
+        row(device, seconds, cell=f"{device}{n}", size=f"{n}x{n}")
+        for device, seconds in sides.items()
+    ]
+
+
 def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
     """The rows of a search, which sees nothing but what it has measured."""
     rows: dict[int, list[BenchmarkRow]] = {}
