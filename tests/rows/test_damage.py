@@ -166,6 +166,7 @@ def first_words(table: bytes) -> set[bytes]:
 
 @settings(max_examples=12)
 @example(seed=6284)  # a name and a checksum are damaged
+@example(seed=501909)  # a name alone is, of a cell whose own folder is there
 @given(seed=st.integers(0, 2**32))
 def test_no_report_leaves_fewer_cells_than_it_found(seed: int) -> None:
     """Whichever of the folders are gone."""
@@ -179,7 +180,9 @@ def test_no_report_leaves_fewer_cells_than_it_found(seed: int) -> None:
         before = (root / "results.csv").read_bytes()
         report(root)
         after = (root / "results.csv").read_bytes()
-        assert after == before or first_words(before) <= first_words(after)
+        if after != before:  # a damaged name gives way to the right one
+            found, left = first_words(before), first_words(after)
+            assert len(found - left) <= len(left - found)
 
 
 def test_a_run_within_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:
