@@ -82,8 +82,10 @@ def _of_memory(device: torch.device) -> list[Thunk]:
     return [lambda: torch.add(a, b, out=out)]
 
 
-OF_MACHINE = Kernels("machine", _of_machine, 0.001, 0.001, 0.25, 10)
+OF_MACHINE = Kernels(
+    "machine", _of_machine, untimed_s=0.001, timed_s=0.001, low=0.25, kept_after=10
+)
 """Bound by arithmetic, by memory and by what a call costs, as an operation may be."""
 
-OF_MEMORY = Kernels("memory", _of_memory, 0.01, 0.003, 0.05, 2)
+OF_MEMORY = Kernels("memory", _of_memory, untimed_s=0.01, timed_s=0.003, low=0.05, kept_after=2)
 """Bound by memory alone, which may be slow for minutes, and in most runs."""

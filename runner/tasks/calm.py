@@ -28,7 +28,7 @@ def gate_for(tasks: Sequence[Task], shares: int = 1) -> Gate:
     Their patience is divided between so many gates, as where several processes measure them.
     """
     patience_s = _patience_s(tasks, shares)
-    if any(task.cell.timing.max_time_s < SHORTEST_S for task in tasks):
+    if not all(map(has_time_to_look, tasks)):
         return Gate(())
     sentinels: dict[SentinelKey, tuple[Sentinel, Callable[[], None]]] = {}
     for task in tasks:
@@ -82,6 +82,11 @@ def keep_best(state: WorkerState) -> None:
             seen = sentinel.began_s, sentinel.seconds, sentinel.own_best
             again = sentinel.has_relearned
             remember(device_name, threads, *seen, relearned=again, kernels=kernels)
+
+
+def has_time_to_look(task: Task) -> bool:
+    """Whether a cell is timed for long enough for the kernels to be read as well."""
+    return task.cell.timing.max_time_s >= SHORTEST_S
 
 
 def set_threads(threads: int) -> None:

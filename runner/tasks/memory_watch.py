@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from runner.measure.kernels import ADDED_BYTES, OF_MEMORY
 from runner.measure.sentinel import Sentinel
-from runner.tasks.calm import SHORTEST_S, sentinel_of
+from runner.tasks.calm import has_time_to_look, sentinel_of
 from runner.tasks.task import Task
 
 # of the bytes that the kernel moves, and of those that it moves a second: smaller calls find their
@@ -30,8 +30,8 @@ class MemoryWatch:
     def of(cls, task: Task) -> MemoryWatch:
         """That of a cell: on the CPU, where it moves so much and there is time to look."""
         moved_bytes = task.cell.tensor_bytes
-        is_long = task.cell.timing.max_time_s >= SHORTEST_S
-        is_watched = task.device.is_cpu and is_long and moved_bytes >= LIKE * ADDED_BYTES
+        moves_enough = moved_bytes >= LIKE * ADDED_BYTES
+        is_watched = task.device.is_cpu and moves_enough and has_time_to_look(task)
         return cls(moved_bytes, sentinel_of(task, OF_MEMORY) if is_watched else None)
 
     def look(self) -> None:
@@ -48,9 +48,8 @@ class MemoryWatch:
 
     def slows(self, call_s: float) -> bool:
         """Whether a call of so many seconds may have been slowed by it."""
-        slowdown = self.slowdown
-        if self.sentinel is None or slowdown is None:
+        if (slowdown := self.slowdown) is None:
             return False
         (reading_s,) = self.readings[-1]
         is_bound = self.moved_bytes * reading_s >= LIKE * ADDED_BYTES * call_s
-        return is_bound and slowdown > self.sentinel.calm_within
+        return is_bound and slowdown > Sentinel.calm_within
